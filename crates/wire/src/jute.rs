@@ -1,5 +1,5 @@
-//! The jute binary encoding: big-endian numbers, strings, buffers and vectors led by a 32-bit length, of which -1
-//! means null (client spec, section 1.2; storage spec, section 2).
+//! The jute binary encoding: big-endian numbers, strings, buffers and vectors led by a 32-bit length, of
+//! which -1 means null (client spec, section 1.2; storage spec, section 2).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -130,8 +130,8 @@ impl<'a> Decoder<'a> {
         self.string()?.ok_or(DecodeError::UnexpectedNull(what))
     }
 
-    /// A vector, or null. Any negative count but -1 reads as an empty vector. Memory grows with the elements that
-    /// are really there, not with the count.
+    /// A vector, or null. Any negative count but -1 reads as an empty vector. Memory grows with the elements
+    /// that are really there, not with the count.
     pub fn vector<T>(
         &mut self,
         mut element: impl FnMut(&mut Decoder<'a>) -> Result<T, DecodeError>,

@@ -2,9 +2,12 @@
 # What the interoperability suites share: start a server of either kind, wait until it serves, stop it.
 # Sourced by each suite's `run`.
 #
-#   OXKEEPER   the server binary (default: target/release/oxkeeper, built when missing)
+#   OXKEEPER   the server binary (default: target/release/oxkeeper, built first)
+#   begin_suite SECONDS "$0" "$@"           deadline, temporary directory WORK, everything ended and removed on exit
 #   start_server KIND DIR [KEY=VALUE ...]   KIND is java or oxkeeper; sets SERVER_PORT, SERVER_PID, SERVER_LOG, SERVER_CFG
+#                                           with SERVER_PORT_WANTED set it takes that port (a restart)
 #   stop_server [SIGNAL]                    ends the server started last and waits for it
+#   play_with_restarts COMMAND ...          runs a client that asks for kills and restarts of the server started last
 
 interop_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(dirname "$interop_dir")
@@ -12,6 +15,59 @@ ZK_VERSION=${ZK_VERSION:-3.9.6}
 
 # Keys that Java reads from JVM flags only; Oxkeeper takes them in zoo.cfg (docs/configuration.md).
 jvm_only_keys=' jute.maxbuffer readonlymode.enabled znode.container.checkIntervalMs znode.container.maxPerMinute znode.container.maxNeverUsedIntervalMs '
+
+# begin_suite SECONDS "$0" "$@": restarts the suite under timeout(1), which ends it and all that it started when
+# the time is over. Then WORK is a new temporary directory; on exit every background job is killed and WORK
+# removed. A failed suite shows the end of its server's log first; KEEP=1 keeps WORK.
+begin_suite() {
+  local seconds=$1
+  shift
+  if [ -z "${INTEROP_SUITE_RUNS:-}" ]; then
+    INTEROP_SUITE_RUNS=1 exec timeout --kill-after=10 "$seconds" "$@"
+  fi
+  unset INTEROP_SUITE_RUNS
+  WORK=$(mktemp -d "${TMPDIR:-/tmp}/oxkeeper-interop.XXXXXX")
+  trap end_suite EXIT
+  trap 'exit 124' TERM INT
+}
+
+end_suite() {
+  local status=$? pids
+  pids=$(jobs -p)
+  # shellcheck disable=SC2086  # one word per process
+  [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
+  wait 2>/dev/null || true
+  if [ "$status" -ne 0 ] && [ -s "${SERVER_LOG:-}" ]; then
+    { echo "--- end of the server's log ---"; tail -n 20 "$SERVER_LOG"; } >&2
+  fi
+  if [ -n "${KEEP:-}" ]; then echo "kept: $WORK" >&2; else rm -rf "$WORK"; fi
+  exit "$status"
+}
+
+# play_with_restarts COMMAND ...: runs COMMAND with two more descriptors: a line written to 3 is a request to the
+# server started last, and its answer comes as a line on 4. Requests: `kill` (SIGKILL), `stop` (SIGTERM),
+# `start` (same directory, port and configuration), `restart` (kill and start). Needs WORK, and KIND and the
+# configuration pairs of start_server in RESTART=(KIND DIR PAIR ...). Returns COMMAND's exit code.
+play_with_restarts() {
+  local requests=$WORK/requests answers=$WORK/answers request player
+  rm -f "$requests" "$answers"
+  mkfifo "$requests" "$answers"
+  "$@" 3>"$requests" 4<"$answers" &
+  player=$!
+  exec 8<"$requests" 9>"$answers"
+  while read -r request <&8; do
+    case $request in
+      kill) stop_server KILL ;;
+      stop) stop_server TERM ;;
+      start) SERVER_PORT_WANTED=$SERVER_PORT start_server "${RESTART[@]}" 8<&- 9>&- ;;
+      restart) stop_server KILL && SERVER_PORT_WANTED=$SERVER_PORT start_server "${RESTART[@]}" 8<&- 9>&- ;;
+      *) echo "play_with_restarts: unknown request: $request" >&2; request=unknown ;;
+    esac || request=failed
+    echo "$request" >&9
+  done
+  exec 8<&- 9>&-
+  wait "$player"
+}
 
 # ensure_packages NAME...: installs the Debian packages that are missing.
 ensure_packages() {
@@ -66,16 +122,18 @@ start_server() {
     java "-Xmx${HEAP:-1g}" "-Dlogback.configurationFile=$interop_dir/java/logback.xml" "${flags[@]}" \
       -cp "$classpath" org.apache.zookeeper.server.quorum.QuorumPeerMain "$SERVER_CFG" >>"$SERVER_LOG" 2>&1 &
   else
-    "$(oxkeeper_binary)" serve "$SERVER_CFG" >>"$SERVER_LOG" 2>&1 &
+    local binary
+    binary=$(oxkeeper_binary)
+    "$binary" serve "$SERVER_CFG" >>"$SERVER_LOG" 2>&1 &
   fi
   SERVER_PID=$!
-  wait_until_serving "$SERVER_PORT" || { tail -n 40 "$SERVER_LOG" >&2; return 1; }
+  wait_until_serving "$SERVER_PORT" "$SERVER_PID" || { tail -n 40 "$SERVER_LOG" >&2; return 1; }
 }
 
-# wait_until_serving PORT: until `srvr` answers with a mode, for at most 60 seconds.
+# wait_until_serving PORT [PID]: until `srvr` answers with a mode, for at most 60 seconds or as long as PID lives.
 wait_until_serving() {
-  python3 - "$1" <<'PY'
-import socket, sys, time
+  python3 - "$@" <<'PY'
+import os, socket, sys, time
 deadline = time.monotonic() + 60
 while time.monotonic() < deadline:
     try:
@@ -88,6 +146,11 @@ while time.monotonic() < deadline:
                 sys.exit(0)
     except OSError:
         pass
+    if len(sys.argv) > 2:
+        try:
+            os.readlink(f"/proc/{sys.argv[2]}/exe")  # a zombie has none either
+        except FileNotFoundError:
+            sys.exit("the server ended before it served")
     time.sleep(0.05)
 sys.exit("no server answered on port " + sys.argv[1])
 PY

@@ -55,11 +55,7 @@ pub fn next_frame(bytes: &[u8], length_max: usize) -> Result<Option<Range<usize>
 /// # Panics
 /// When the body takes 2 GiB or more.
 pub fn frame(out: &mut Vec<u8>, body: impl FnOnce(&mut Encoder<'_>)) {
-    let start = out.len();
-    out.extend_from_slice(&[0; LENGTH_BYTES]);
-    body(&mut Encoder::new(out));
-    let length = i32::try_from(out.len() - start - LENGTH_BYTES).expect("a frame is shorter than 2 GiB");
-    out[start..start + LENGTH_BYTES].copy_from_slice(&length.to_be_bytes());
+    Encoder::new(out).nested(body);
 }
 
 /// The first frame of a connection (client spec, section 2.2).

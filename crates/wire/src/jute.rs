@@ -207,6 +207,17 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// A buffer of what `content` writes.
+    pub fn nested(&mut self, content: impl FnOnce(&mut Encoder<'_>)) {
+        let start = self.bytes.len();
+        self.length(0);
+        let content_start = self.bytes.len();
+        content(&mut Encoder::new(self.bytes));
+        let length = i32::try_from(self.bytes.len() - content_start);
+        let length = length.expect("lengths are bounded by the size of a frame");
+        self.bytes[start..content_start].copy_from_slice(&length.to_be_bytes());
+    }
+
     /// A string.
     pub fn string(&mut self, value: &str) {
         self.buffer(Some(value.as_bytes()));

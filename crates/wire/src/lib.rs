@@ -5,6 +5,8 @@
 mod client;
 mod jute;
 mod reply;
+mod snapshot;
+mod txn;
 
 pub use client::{
     ConnectRequest, FrameError, REQUEST_LENGTH_MAX_DEFAULT, Request, RequestHeader, decode_acl_list,
@@ -18,3 +20,10 @@ pub use reply::{
     encode_data_and_stat, encode_multi_data, encode_multi_end, encode_multi_error, encode_multi_names,
     encode_names, encode_outcome, encode_stat, reply, reply_header, reply_undecodable, watch_event,
 };
+pub use snapshot::{
+    ACL_KEY_OPEN, FILE_HEADER_LENGTH, FILE_VERSION, FileHeader, LOG_DBID, LOG_MAGIC, LOG_RECORD_END,
+    SNAPSHOT_DBID, SNAPSHOT_END, SNAPSHOT_MAGIC, SNAPSHOT_SIGNATURE, SnapshotDigest, ZnodeRecord,
+    decode_acl_entry, decode_seal, decode_session, decode_stored_stat, decode_znode, encode_acl_entry,
+    encode_seal, encode_session, encode_stored_stat, encode_znode,
+};
+pub use txn::{decode_txn_entry, decode_txn_header, encode_txn_entry, txn_op};

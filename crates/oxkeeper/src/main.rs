@@ -1,0 +1,103 @@
+//! The `oxkeeper` command: starts a server, or checks its configuration.
+//!
+//! Exit codes are ZooKeeper's: 0 after a clean stop (ZooKeeper's own server ends with 143 on SIGTERM), 1 for an
+//! unexpected error, 2 for an invalid invocation or configuration, 3 for a data directory error, 4 when the admin
+//! server cannot start.
+
+mod serve;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code of an unexpected error.
+pub(crate) const EXIT_UNEXPECTED: u8 = 1;
+/// Exit code of an invalid invocation or configuration.
+pub(crate) const EXIT_INVALID: u8 = 2;
+
+/// Oxkeeper serves the ZooKeeper protocol to any ZooKeeper client.
+#[derive(Parser)]
+#[command(version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+struct CommandLine {
+    /// What goes into the log on stderr: error, warn, info, debug, trace, or a filter such as `info,oxkeeper_server=debug`.
+    #[arg(
+        long,
+        global = true,
+        env = "OXKEEPER_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    log_level: String,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Without a command, `oxkeeper` does the same as `oxkeeper serve`.
+
+Exit codes: 0 stopped cleanly, also by SIGTERM or SIGINT (Java's server: 143); 1 unexpected error;
+2 invalid arguments or configuration; 3 data directory; 4 admin server.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a server until SIGINT (Ctrl-C) or SIGTERM.
+    Serve(ServeArguments),
+    /// Check a zoo.cfg, say what would be done with each setting that has no effect, and stop.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(value_name = "ZOO.CFG")]
+        file: String,
+    },
+}
+
+/// Either nothing, or a file, or ZooKeeper's short form.
+#[derive(Args, Default)]
+#[command(after_help = SERVE_AFTER_HELP, override_usage = "oxkeeper serve [ZOO.CFG]\n       oxkeeper serve PORT DATADIR [TICKTIME] [MAXCNXNS]")]
+struct ServeArguments {
+    /// A configuration file; or client port, data directory, tick time in ms, connections per client address.
+    #[arg(num_args = 0..=4, allow_negative_numbers = true, value_name = "ZOO.CFG | PORT DATADIR [TICKTIME] [MAXCNXNS]", hide_possible_values = true)]
+    arguments: Vec<String>,
+}
+
+const SERVE_AFTER_HELP: &str = "\
+Without arguments the server listens on 127.0.0.1:2181 and keeps its data in ./oxkeeper-data.
+docs/configuration.md lists the keys of zoo.cfg.";
+
+fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    // An empty variable is as good as none.
+    let log_level = Some(command_line.log_level.as_str())
+        .filter(|level| !level.is_empty())
+        .unwrap_or("info");
+    let filter = match EnvFilter::try_new(log_level) {
+        Ok(filter) => filter,
+        Err(error) => {
+            say(&format!(
+                "error: log level `{}` is not valid: {error}",
+                command_line.log_level
+            ));
+            say("write one of error, warn, info, debug, trace in --log-level or OXKEEPER_LOG");
+            return ExitCode::from(EXIT_INVALID);
+        }
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    match command_line
+        .command
+        .unwrap_or(Command::Serve(ServeArguments::default()))
+    {
+        Command::Serve(ServeArguments { arguments }) => serve::serve(&arguments),
+        Command::CheckConfig { file } => serve::check_config(&file),
+    }
+}
+
+/// Writes a line to stderr. Whoever closed stderr does not want to know.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,174 @@
+//! `oxkeeper serve` and `oxkeeper check-config`.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use oxkeeper_server::ServeError;
+use oxkeeper_server::config::{self, InvalidConfig, LoadedConfig, Notice, NoticeLevel, ServerConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{EXIT_INVALID, EXIT_UNEXPECTED, say};
+
+/// Runs a server from a file (one argument), from `port datadir [ticktime] [maxcnxns]`, or from defaults (none).
+pub(crate) fn serve(arguments: &[String]) -> ExitCode {
+    let loaded = match arguments {
+        [] => Ok(LoadedConfig {
+            config: ServerConfig::embedded(),
+            notices: Vec::new(),
+        }),
+        [file] => config::load_file(file),
+        several => config::load_arguments(several),
+    };
+    let LoadedConfig { config, notices } = match loaded {
+        Ok(loaded) => loaded,
+        Err(invalid) => return refuse(&invalid),
+    };
+    for notice in &notices {
+        match notice.level {
+            NoticeLevel::Info => tracing::info!("{notice}"),
+            NoticeLevel::Warning => tracing::warn!("{notice}"),
+        }
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return fail(
+                EXIT_UNEXPECTED,
+                &format!("the runtime cannot be started: {error}"),
+            );
+        }
+    };
+    let banner = arguments.is_empty();
+    match runtime.block_on(run(config, banner)) {
+        Ok(()) => {
+            tracing::info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(code) => code,
+    }
+}
+
+async fn run(config: ServerConfig, banner: bool) -> Result<(), ExitCode> {
+    let handlers =
+        signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+    let (interrupt, terminate) = match handlers {
+        Ok(handlers) => handlers,
+        Err(error) => {
+            return Err(fail(
+                EXIT_UNEXPECTED,
+                &format!("signals cannot be handled: {error}"),
+            ));
+        }
+    };
+    let data_dir = config.storage.data_dir.clone();
+    let on_ready = move |address: SocketAddr| {
+        tracing::info!(%address, data_dir = %data_dir.display(), "serving clients");
+        // A closed stdout is no reason to stop serving.
+        let _ = banner.then(|| print_banner(address, &data_dir));
+    };
+    let served = oxkeeper_server::serve(config, on_ready, stop_signal(interrupt, terminate)).await;
+    served.map_err(|error| fail_serving(&error))
+}
+
+/// Completes at the first SIGINT or SIGTERM. A second one ends the process at once, with code 1, in case stopping
+/// cleanly takes longer than the operator will wait.
+async fn stop_signal(mut interrupt: Signal, mut terminate: Signal) {
+    let name = next_signal(&mut interrupt, &mut terminate).await;
+    tracing::info!("{name} received, stopping");
+    tokio::spawn(async move {
+        let name = next_signal(&mut interrupt, &mut terminate).await;
+        tracing::error!("{name} received again, giving up");
+        std::process::exit(EXIT_UNEXPECTED.into());
+    });
+}
+
+async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+fn print_banner(address: SocketAddr, data_dir: &Path) -> io::Result<()> {
+    let data_dir = std::path::absolute(data_dir)?;
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "Oxkeeper {} speaks the ZooKeeper protocol on {address}.",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    writeln!(out, "  data      {}", data_dir.display())?;
+    writeln!(
+        out,
+        "  connect   zkCli.sh -server {address}   (or any ZooKeeper client)"
+    )?;
+    writeln!(out, "  configure oxkeeper serve zoo.cfg")?;
+    writeln!(out, "  stop      Ctrl-C")?;
+    out.flush()
+}
+
+/// `oxkeeper check-config`: the notices on stdout, the problems on stderr.
+pub(crate) fn check_config(file: &str) -> ExitCode {
+    match config::load_file(file) {
+        Err(invalid) => refuse(&invalid),
+        Ok(LoadedConfig { config, notices }) => match print_check(file, &config, &notices) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(EXIT_UNEXPECTED, &format!("stdout cannot be written: {error}")),
+        },
+    }
+}
+
+fn print_check(file: &str, config: &ServerConfig, notices: &[Notice]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for notice in notices {
+        let level = match notice.level {
+            NoticeLevel::Info => "note",
+            NoticeLevel::Warning => "warning",
+        };
+        writeln!(out, "{level}: {notice}")?;
+    }
+    let interface = config
+        .client
+        .address
+        .map_or("every interface".to_owned(), |address| address.to_string());
+    let (storage, session) = (&config.storage, &config.session);
+    writeln!(out, "{file}: valid")?;
+    writeln!(out, "  clients   port {} on {interface}", config.client.port)?;
+    writeln!(out, "  snapshots {}", storage.snapshot_dir().display())?;
+    writeln!(out, "  logs      {}", storage.txn_log_dir().display())?;
+    writeln!(
+        out,
+        "  sessions  {} to {} ms, tick {} ms",
+        session.timeout_ms_min, session.timeout_ms_max, session.tick_time_ms
+    )?;
+    out.flush()
+}
+
+/// Says every reason, then ZooKeeper's sentence.
+fn refuse(invalid: &InvalidConfig) -> ExitCode {
+    for problem in &invalid.problems {
+        say(&format!("error: {problem}"));
+    }
+    say("Invalid config, exiting abnormally");
+    ExitCode::from(EXIT_INVALID)
+}
+
+/// Says why the server did not start or had to stop, then ZooKeeper's sentence for that exit code.
+fn fail_serving(error: &ServeError) -> ExitCode {
+    let code = error.exit_code();
+    let exit = fail(code, &error.to_string());
+    match code {
+        2 => say("Invalid config, exiting abnormally"),
+        3 => say("Unable to access datadir, exiting abnormally"),
+        4 => say("Unable to start AdminServer, exiting abnormally"),
+        _ => {}
+    }
+    exit
+}
+
+fn fail(code: u8, reason: &str) -> ExitCode {
+    say(&format!("error: {reason}"));
+    ExitCode::from(code)
+}

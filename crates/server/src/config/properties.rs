@@ -132,9 +132,6 @@ impl LogicalLines<'_> {
                 skip_blanks = true;
             } else if after_backslash {
                 text.pop();
-                if self.at >= self.bytes.len() {
-                    return Some((first_line, text));
-                }
                 after_backslash = false;
                 skip_blanks = true;
                 continued = true;
@@ -143,9 +140,8 @@ impl LogicalLines<'_> {
             }
         }
         if after_backslash {
-            // Nothing to join. Of a file that is only `\` an empty pair remains, as in Java.
+            // Nothing to join. Of a file that ends in a lone `\` Java keeps a pair without key and value: nothing.
             text.pop();
-            return Some((first_line, text));
         }
         if text.is_empty() {
             None

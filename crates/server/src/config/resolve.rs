@@ -318,7 +318,7 @@ impl Draft {
             );
         }
         let path = PathBuf::from(entry.value);
-        if path.is_relative() && !path.starts_with(".") {
+        if path.is_relative() && !entry.value.starts_with('.') {
             self.warn(
                 entry,
                 "is relative to the working directory: begin it with ./ if that is meant",

@@ -163,7 +163,8 @@ class Client:
         if "session" in fields:
             shown["session"] = mapper.owner(fields["session"])
         if "password" in fields:
-            shown["password"] = mapper.password(fields.get("session", 0), fields["password"] or b"")
+            right = codec.session_password(fields.get("session", 0)) == fields["password"]
+            shown["password"] = "right" if right else "null" if fields["password"] is None else f"{len(fields['password'])} other bytes"
         if "last_zxid" in fields:
             shown["lastZxidSeen"] = mapper.zxid(fields["last_zxid"])
         text = " ".join(f"{key}={value}" for key, value in shown.items())

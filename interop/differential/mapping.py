@@ -24,7 +24,8 @@ class Mapper:
     def zxid(self, value):
         if value in (0, -1):
             return str(value)
-        return f"z{value - self.base_zxid:+d}"
+        # What happened before the case is not its business: one difference must not become many.
+        return f"z+{value - self.base_zxid}" if value >= self.base_zxid else "earlier"
 
     def session(self, value):
         if value == 0:

@@ -221,7 +221,9 @@ class Sequence:
         self.send(slot, self.request(slot))
 
     def burst(self, slot):
-        self.send(slot, *[self.request(slot) for _ in range(self.random.randrange(2, 8))])
+        requests = [self.request(slot) for _ in range(self.random.randrange(2, 8))]
+        # Java checks what is pipelined behind a setACL by the old or the new ACL, as its threads happen to meet.
+        self.send(slot, *[request for request in requests[:-1] if request.op != k.SET_ACL], requests[-1])
 
     def quota(self, slot):
         """Quota nodes as clients make them, on a path of the sequence."""

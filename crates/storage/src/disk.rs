@@ -118,7 +118,15 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
-        fs::create_dir_all(self.full_path(dir))
+        let path = self.full_path(dir);
+        let missing: Vec<&Path> = path.ancestors().take_while(|above| !above.exists()).collect();
+        fs::create_dir_all(&path)?;
+        // The caller syncs within the root; what was made above it is nobody else's to sync (D3).
+        for made in missing {
+            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        }
+        Ok(())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

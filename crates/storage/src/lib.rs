@@ -1,17 +1,30 @@
 //! The server's memory on disk, in ZooKeeper's formats: txn log, snapshots, epoch files, recovery, purge.
+//! [`Storage`] is the way in; the module documentation of `recovery.rs` tells the order of a start.
 //!
-//! It moves txns and znodes as bytes and plain values, and does not know what they mean; it knows no thread, no
-//! task, no clock, and nobody who asks. All I/O goes through [`Disk`] and blocks.
+//! It moves txns as opaque bytes and znodes as plain values, and does not know what they mean; it knows no
+//! thread, no task, no clock, and nobody who asks. All I/O goes through [`Disk`] and blocks.
 
 mod disk;
+mod epochs;
 mod error;
 mod layout;
 mod log;
 mod log_reader;
+mod purge;
 mod record;
+mod recovery;
+//mod sim_disk;
+mod snapshot;
+mod trigger;
 
 pub use disk::{Disk, DiskFile, EntryKind, OpenMode, RealDisk};
+pub use epochs::{EpochFile, Epochs, read_myid};
 pub use error::StorageError;
 pub use layout::{Compression, VERSION_DIR};
 pub use log::{Committed, LogSettings, TxnLog};
 pub use log_reader::{Cut, LogEnd, LogEntry, LogReader, ReadLimits};
+pub use purge::{Purged, SNAPSHOTS_RETAINED_MIN};
+pub use recovery::{Loaded, Origin, Storage, StorageSettings};
+//pub use sim_disk::SimDisk;
+pub use snapshot::{SnapshotFile, SnapshotSink, SnapshotTail, SnapshotWriter, read_snapshot};
+pub use trigger::SnapshotTrigger;

@@ -138,7 +138,7 @@ impl TxnLog {
     pub fn append(&mut self, zxid: Zxid, entry: &[u8]) -> Result<(), StorageError> {
         self.check_poison()?;
         assert_eq!(
-            record::entry_zxid(entry),
+            record::zxid_and_type(entry).map(|(of, _)| of),
             Some(zxid),
             "the entry is of another txn"
         );

@@ -665,7 +665,7 @@ impl Window {
                 "a record's checksum is 0x{actual:x}, but 0x{checksum:x} was written"
             ))));
         }
-        let (Some(zxid), Some(kind)) = (record::entry_zxid(entry), record::entry_type(entry)) else {
+        let Some((zxid, kind)) = record::zxid_and_type(entry) else {
             return Ok(Err(EndKind::Damaged(format!(
                 "a record of {length} bytes is too short for a txn"
             ))));

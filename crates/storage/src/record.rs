@@ -1,6 +1,7 @@
 //! A record of the txn log around its entry (storage spec, section 3): Adler-32, length, entry, end byte.
 
 use oxkeeper_types::Zxid;
+use oxkeeper_wire::{LOG_RECORD_END, decode_txn_header};
 
 /// What every log file begins with: magic, version 2, dbid 0.
 pub(crate) const FILE_HEADER: [u8; 16] = *b"ZKLG\0\0\0\x02\0\0\0\0\0\0\0\0";
@@ -9,7 +10,7 @@ pub(crate) const MAGIC_BYTES: usize = 4;
 /// Checksum and length, before the entry.
 pub(crate) const LEAD_BYTES: u64 = 12;
 /// What a complete record ends with.
-pub(crate) const END_BYTE: u8 = b'B';
+pub(crate) const END_BYTE: u8 = LOG_RECORD_END;
 /// The header of the txn, with which each entry begins.
 pub(crate) const TXN_HEADER_BYTES: usize = 32;
 /// The type of a txn that failed and changes nothing.
@@ -30,15 +31,22 @@ pub(crate) fn encode(out: &mut Vec<u8>, entry: &[u8]) {
     out.push(END_BYTE);
 }
 
-/// The zxid in the header of an entry, `None` when it is too short to have one.
-pub(crate) fn entry_zxid(entry: &[u8]) -> Option<Zxid> {
-    if entry.len() < TXN_HEADER_BYTES {
-        return None;
-    }
-    Some(Zxid(i64::from_be_bytes(entry[12..20].try_into().ok()?)))
+/// Zxid and type in the header of an entry, `None` when it is too short to have one.
+pub(crate) fn zxid_and_type(entry: &[u8]) -> Option<(Zxid, i32)> {
+    let (header, kind) = decode_txn_header(entry).ok()?;
+    Some((header.zxid, kind))
 }
 
-/// The type in the header of an entry.
-pub(crate) fn entry_type(entry: &[u8]) -> Option<i32> {
-    Some(i32::from_be_bytes(entry.get(28..32)?.try_into().ok()?))
+#[cfg(test)]
+mod tests {
+    use oxkeeper_wire::{Encoder, FileHeader};
+
+    use super::*;
+
+    #[test]
+    fn file_header_is_the_one_of_the_format() {
+        let mut bytes = Vec::new();
+        FileHeader::LOG.encode(&mut Encoder::new(&mut bytes));
+        assert_eq!(bytes, FILE_HEADER);
+    }
 }

@@ -40,8 +40,7 @@ pub(crate) fn serve(arguments: &[String]) -> ExitCode {
             );
         }
     };
-    let banner = arguments.is_empty();
-    match runtime.block_on(run(config, banner)) {
+    match runtime.block_on(run(config, arguments.is_empty())) {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
@@ -50,7 +49,7 @@ pub(crate) fn serve(arguments: &[String]) -> ExitCode {
     }
 }
 
-async fn run(config: ServerConfig, banner: bool) -> Result<(), ExitCode> {
+async fn run(config: ServerConfig, say_banner: bool) -> Result<(), ExitCode> {
     let handlers =
         signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
     let (interrupt, terminate) = match handlers {
@@ -65,8 +64,13 @@ async fn run(config: ServerConfig, banner: bool) -> Result<(), ExitCode> {
     let data_dir = config.storage.data_dir.clone();
     let on_ready = move |address: SocketAddr| {
         tracing::info!(%address, data_dir = %data_dir.display(), "serving clients");
-        // A closed stdout is no reason to stop serving.
-        let _ = banner.then(|| print_banner(address, &data_dir));
+        if say_banner {
+            let mut out = io::stdout().lock();
+            // A closed stdout is no reason to stop serving.
+            let _ = out
+                .write_all(banner(address, &data_dir).as_bytes())
+                .and_then(|()| out.flush());
+        }
     };
     let served = oxkeeper_server::serve(config, on_ready, stop_signal(interrupt, terminate)).await;
     served.map_err(|error| fail_serving(&error))
@@ -91,22 +95,19 @@ async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static
     }
 }
 
-fn print_banner(address: SocketAddr, data_dir: &Path) -> io::Result<()> {
-    let data_dir = std::path::absolute(data_dir)?;
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "Oxkeeper {} speaks the ZooKeeper protocol on {address}.",
-        env!("CARGO_PKG_VERSION")
-    )?;
-    writeln!(out, "  data      {}", data_dir.display())?;
-    writeln!(
-        out,
-        "  connect   zkCli.sh -server {address}   (or any ZooKeeper client)"
-    )?;
-    writeln!(out, "  configure oxkeeper serve zoo.cfg")?;
-    writeln!(out, "  stop      Ctrl-C")?;
-    out.flush()
+/// What a server that was started without arguments says on stdout once it serves.
+fn banner(address: SocketAddr, data_dir: &Path) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    // A path that cannot be made absolute is still worth showing.
+    let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    [
+        format!("Oxkeeper {version} serves the ZooKeeper protocol on {address}."),
+        format!("  data       {}", data_dir.display()),
+        format!("  connect    zkCli.sh -server {address}   (or any ZooKeeper client)"),
+        "  configure  oxkeeper serve zoo.cfg".to_owned(),
+        "  stop       Ctrl-C\n".to_owned(),
+    ]
+    .join("\n")
 }
 
 /// `oxkeeper check-config`: the notices on stdout, the problems on stderr.
@@ -171,4 +172,30 @@ fn fail_serving(error: &ServeError) -> ExitCode {
 fn fail(code: u8, reason: &str) -> ExitCode {
     say(&format!("error: {reason}"));
     ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn banner_says_what_is_served_where_the_data_is_how_to_connect_and_how_to_stop() {
+        let text = banner("127.0.0.1:2181".parse().unwrap(), Path::new("/var/data"));
+        let expected = [
+            concat!(
+                "Oxkeeper ",
+                env!("CARGO_PKG_VERSION"),
+                " serves the ZooKeeper protocol on 127.0.0.1:2181."
+            ),
+            "  data       /var/data",
+            "  connect    zkCli.sh -server 127.0.0.1:2181   (or any ZooKeeper client)",
+            "  configure  oxkeeper serve zoo.cfg",
+            "  stop       Ctrl-C",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+        assert!(
+            banner("[::1]:1".parse().unwrap(), Path::new("data")).contains("data       /"),
+            "absolute"
+        );
+    }
 }

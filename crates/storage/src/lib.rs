@@ -13,7 +13,7 @@ mod log_reader;
 mod purge;
 mod record;
 mod recovery;
-//mod sim_disk;
+mod sim_disk;
 mod snapshot;
 mod trigger;
 
@@ -25,6 +25,6 @@ pub use log::{Committed, LogSettings, TxnLog};
 pub use log_reader::{Cut, LogEnd, LogEntry, LogReader, ReadLimits};
 pub use purge::{Purged, SNAPSHOTS_RETAINED_MIN};
 pub use recovery::{Loaded, Origin, Storage, StorageSettings};
-//pub use sim_disk::SimDisk;
+pub use sim_disk::SimDisk;
 pub use snapshot::{SnapshotFile, SnapshotSink, SnapshotTail, SnapshotWriter, read_snapshot};
 pub use trigger::SnapshotTrigger;

@@ -1,0 +1,5 @@
+module oxkeeper/interop
+
+go 1.24
+
+require github.com/go-zookeeper/zk v1.0.4

@@ -439,30 +439,34 @@ fn multi_parts(decoder: &mut Decoder<'_>) -> Result<Option<Vec<WriteRequest>>, D
         if header.done {
             return Ok((!nulls).then_some(parts));
         }
-        let part = match OpCode::from_code(header.op) {
-            Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
-                multi_create(decoder, op)?
-            }
-            Some(OpCode::Delete) => delete(decoder)?,
-            Some(OpCode::SetData) => set_data(decoder)?,
-            Some(OpCode::Check) => {
-                let path = decoder.string()?;
-                let version = decoder.int()?;
-                match path {
-                    Some(path) => WriteRequest::Check {
-                        path: path.into_owned(),
-                        version,
-                    },
-                    None => CANNOT_MARSHAL,
-                }
-            }
-            _ => return Err(bad_part(header.op)),
-        };
+        let part = multi_write(decoder, header.op)?;
         if matches!(part, WriteRequest::Invalid(_)) {
             nulls = true;
         } else {
             parts.push(part);
         }
+    }
+}
+
+fn multi_write(decoder: &mut Decoder<'_>, op: i32) -> Result<WriteRequest, DecodeError> {
+    match OpCode::from_code(op) {
+        Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
+            multi_create(decoder, op)
+        }
+        Some(OpCode::Delete) => delete(decoder),
+        Some(OpCode::SetData) => set_data(decoder),
+        Some(OpCode::Check) => {
+            let path = decoder.string()?;
+            let version = decoder.int()?;
+            Ok(match path {
+                Some(path) => WriteRequest::Check {
+                    path: path.into_owned(),
+                    version,
+                },
+                None => CANNOT_MARSHAL,
+            })
+        }
+        _ => Err(bad_part(op)),
     }
 }
 
@@ -528,13 +532,14 @@ fn multi_create(decoder: &mut Decoder<'_>, op: OpCode) -> Result<WriteRequest, D
     }))
 }
 
-/// What an error of [`decode_request`] says when a multiRead holds writes. Unlike any other undecodable
-/// request it is answered with a body; see [`crate::reply_undecodable`].
-pub(crate) const WRITE_IN_MULTI_READ: &str = "the type of a part of a multiRead";
+/// What an error of [`decode_request`] says when a multiRead can be read but holds writes or null paths. Unlike any
+/// other undecodable request it is answered with a body; see [`crate::reply_undecodable`].
+pub(crate) const BAD_MULTI_READ: &str = "the number of writes and null paths in a multiRead";
 
 fn multi_read<'a>(decoder: &mut Decoder<'a>) -> Result<ReadRequest<'a>, DecodeError> {
     let mut reads = Vec::new();
-    let mut write = None;
+    let mut null_paths = 0;
+    let mut writes = 0;
     loop {
         let header = MultiHeader::decode(decoder)?;
         if header.done {
@@ -542,38 +547,31 @@ fn multi_read<'a>(decoder: &mut Decoder<'a>) -> Result<ReadRequest<'a>, DecodeEr
         }
         match OpCode::from_code(header.op) {
             Some(op @ (OpCode::GetData | OpCode::GetChildren)) => {
-                let path = path(decoder)?;
+                let path = decoder.string()?;
                 // Never heeded: a multiRead leaves no watches.
                 let _watch = decoder.boolean()?;
-                reads.push(match op {
-                    OpCode::GetData => SubRead::GetData(path),
-                    _ => SubRead::GetChildren(path),
-                });
+                match path {
+                    Some(path) if op == OpCode::GetData => reads.push(SubRead::GetData(path)),
+                    Some(path) => reads.push(SubRead::GetChildren(path)),
+                    None => null_paths += 1,
+                }
             }
-            Some(op @ (OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl)) => {
-                multi_create(decoder, op)?;
-                write = Some(header.op);
+            _ => {
+                multi_write(decoder, header.op)?;
+                writes += 1;
             }
-            Some(OpCode::Delete | OpCode::Check) => {
-                delete(decoder)?;
-                write = Some(header.op);
-            }
-            Some(OpCode::SetData) => {
-                set_data(decoder)?;
-                write = Some(header.op);
-            }
-            _ => return Err(bad_part(header.op)),
+        }
+        if writes > 0 && (null_paths > 0 || !reads.is_empty()) {
+            return Err(bad_part(header.op));
         }
     }
-    match write {
-        None => Ok(ReadRequest::MultiRead(reads)),
-        // Reads and writes together are refused before the first is looked at.
-        Some(op) if !reads.is_empty() => Err(bad_part(op)),
-        Some(op) => Err(DecodeError::BadValue {
-            what: WRITE_IN_MULTI_READ,
-            value: op.into(),
-        }),
+    if writes + null_paths > 0 {
+        return Err(DecodeError::BadValue {
+            what: BAD_MULTI_READ,
+            value: writes + null_paths,
+        });
     }
+    Ok(ReadRequest::MultiRead(reads))
 }
 
 impl Request<'_> {

@@ -122,7 +122,10 @@ impl<'a> Decoder<'a> {
 
     /// A string, or null. Malformed UTF-8 becomes U+FFFD, as Java reads it.
     pub fn string(&mut self) -> Result<Option<Cow<'a, str>>, DecodeError> {
-        Ok(self.buffer()?.map(String::from_utf8_lossy))
+        Ok(self.buffer()?.map(|bytes| match str::from_utf8(bytes) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => Cow::Owned(text_as_java_reads_it(bytes)),
+        }))
     }
 
     /// A string that must not be null; `what` names it in the error.
@@ -150,6 +153,26 @@ impl<'a> Decoder<'a> {
         }
         Ok(Some(elements))
     }
+}
+
+/// Text of bytes that are not UTF-8. Like [`String::from_utf8_lossy`], but half of a surrogate pair becomes one
+/// U+FFFD and not three: Java clients write characters beyond U+FFFF as two such halves.
+fn text_as_java_reads_it(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(chunk) = rest.utf8_chunks().next() {
+        text.push_str(chunk.valid());
+        let malformed = &rest[chunk.valid().len()..];
+        let skipped = match malformed {
+            [0xed, 0xa0..=0xbf, 0x80..=0xbf, ..] => 3,
+            _ => chunk.invalid().len(),
+        };
+        if skipped > 0 {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+        rest = &malformed[skipped..];
+    }
+    text
 }
 
 /// Appends values to a byte vector.

@@ -3,7 +3,7 @@
 
 use oxkeeper_types::{Acl, ErrorCode, OpCode, OpResult, Outcome, SessionId, Stat, WatchEventKind, Zxid};
 
-use crate::client::{WRITE_IN_MULTI_READ, decode_acl_list, encode_acl_list, encode_multi_header, frame};
+use crate::client::{BAD_MULTI_READ, decode_acl_list, encode_acl_list, encode_multi_header, frame};
 use crate::{DecodeError, Decoder, Encoder};
 
 /// The xid of watch events.
@@ -124,11 +124,11 @@ pub fn reply(out: &mut Vec<u8>, xid: i32, zxid: Zxid, body: impl FnOnce(&mut Enc
 }
 
 /// Appends the reply to a request that [`crate::decode_request`] refused: the error -5 and nothing else,
-/// except for a multiRead with writes in it, which Java answers with the end of an empty multi besides.
+/// except for a multiRead with writes or null paths in it, which Java answers with the end of an empty multi besides.
 pub fn reply_undecodable(out: &mut Vec<u8>, xid: i32, zxid: Zxid, error: &DecodeError) {
     frame(out, |encoder| {
         encode_header(encoder, xid, zxid, ErrorCode::MarshallingError.code());
-        if matches!(error, DecodeError::BadValue { what, .. } if *what == WRITE_IN_MULTI_READ) {
+        if matches!(error, DecodeError::BadValue { what, .. } if *what == BAD_MULTI_READ) {
             encode_multi_end(encoder);
         }
     });

@@ -347,25 +347,7 @@ impl Default for ZnodeConfig {
     }
 }
 
-/// The hash of scheme `digest` (`DigestAuthenticationProvider.digestAlg`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DigestAlgorithm {
-    /// `SHA1`, the default.
-    #[default]
-    Sha1,
-    /// `SHA-224`.
-    Sha224,
-    /// `SHA-256`.
-    Sha256,
-    /// `SHA-384`.
-    Sha384,
-    /// `SHA-512`.
-    Sha512,
-    /// `SHA-512/224`.
-    Sha512With224Bits,
-    /// `SHA-512/256`.
-    Sha512With256Bits,
-}
+pub use oxkeeper_core::DigestAlgorithm;
 
 /// Text that must not appear in logs: its `Debug` form hides it.
 #[derive(Clone, PartialEq, Eq)]

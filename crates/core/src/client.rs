@@ -1,0 +1,219 @@
+//! What the core and a connection know of each other: whose it is, and the box for what is to be sent.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use oxkeeper_tree::ConnectionId;
+use oxkeeper_types::{Id, Outcome, WatchEventKind, Zxid};
+use parking_lot::Mutex;
+
+use crate::{ConnectionStats, SessionHandle};
+
+/// Why the server ends a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The client asked to close its session.
+    SessionClosed,
+    /// The session timed out.
+    SessionExpired,
+    /// The session was renewed by a newer connection.
+    SessionRenewedElsewhere,
+    /// The session to renew does not exist, or the password is wrong.
+    SessionRefused,
+    /// The client has seen a later zxid than this server has.
+    ClientAhead {
+        /// What the client has seen.
+        seen: Zxid,
+        /// What this server has.
+        ours: Zxid,
+    },
+    /// The input broke the protocol; says how.
+    Malformed(String),
+    /// An operation that does not exist or that clients must not send.
+    BadOperation(i32),
+    /// Authentication failed.
+    AuthFailed,
+    /// The connection must authenticate first.
+    AuthRequired,
+    /// A limit of that name was reached.
+    Limit(&'static str),
+    /// The server stops.
+    ServerStops,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::SessionClosed => f.write_str("the client closed its session"),
+            CloseReason::SessionExpired => f.write_str("the session expired"),
+            CloseReason::SessionRenewedElsewhere => {
+                f.write_str("the session was renewed on another connection")
+            }
+            CloseReason::SessionRefused => f.write_str("there is no such session, or the password is wrong"),
+            CloseReason::ClientAhead { seen, ours } => {
+                write!(f, "the client has seen zxid {seen}, this server has {ours}")
+            }
+            CloseReason::Malformed(how) => write!(f, "malformed input: {how}"),
+            CloseReason::BadOperation(op) => write!(f, "the operation {op} is not one for clients"),
+            CloseReason::AuthFailed => f.write_str("authentication failed"),
+            CloseReason::AuthRequired => f.write_str("the connection must authenticate first"),
+            CloseReason::Limit(name) => write!(f, "the limit {name} was reached"),
+            CloseReason::ServerStops => f.write_str("the server stops"),
+        }
+    }
+}
+
+/// What the core has for a connection.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    /// Something watched changed.
+    WatchEvent {
+        /// The txn that changed it.
+        zxid: Zxid,
+        /// What happened.
+        kind: WatchEventKind,
+        /// To which path.
+        path: Arc<str>,
+    },
+    /// The outcome of the oldest write in work.
+    Outcome {
+        /// The zxid it took.
+        zxid: Zxid,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// The oldest sync in work is done.
+    Synced,
+    /// The session is there, new or renewed.
+    SessionOpened {
+        /// The session.
+        session: Arc<SessionHandle>,
+        /// The negotiated timeout, ms.
+        timeout_ms: i32,
+    },
+    /// There is no such session, or the password is wrong.
+    SessionRefused,
+    /// End the connection, without a word.
+    Close(CloseReason),
+}
+
+/// One connection, as the core sees it.
+pub struct Client {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The address it comes from.
+    pub peer: SocketAddr,
+    /// When it was accepted, monotonic ms.
+    pub established_ms: u64,
+    /// What is counted of it.
+    pub stats: ConnectionStats,
+    outbox: Mutex<Outbox>,
+    identities: Mutex<Arc<[Id]>>,
+    session: Mutex<Option<(Arc<SessionHandle>, i32)>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Outbox {
+    waiting: Vec<Delivery>,
+    overflowed: bool,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A connection from `peer`. `wake` makes the connection look into its box; it must not block.
+    pub fn new(
+        id: ConnectionId,
+        peer: SocketAddr,
+        established_ms: u64,
+        wake: Box<dyn Fn() + Send + Sync>,
+    ) -> Client {
+        let address = peer.ip().to_canonical().to_string();
+        Client {
+            id,
+            peer,
+            established_ms,
+            stats: ConnectionStats::default(),
+            outbox: Mutex::default(),
+            identities: Mutex::new(Arc::from([Id::new("ip", &address)])),
+            session: Mutex::new(None),
+            wake,
+        }
+    }
+
+    /// Puts something into the box; true when the box was empty, so that the connection must be woken.
+    /// Watch events are put in while the tree is held for writing: whoever holds it for reading and has emptied the
+    /// box has seen every event of the state it reads (W1).
+    pub(crate) fn deliver(&self, delivery: Delivery, waiting_max: usize) -> bool {
+        let mut outbox = self.outbox.lock();
+        if outbox.overflowed {
+            return false;
+        }
+        if outbox.waiting.len() >= waiting_max {
+            // The connection does not read; what it misses it learns when it comes back with setWatches.
+            outbox.overflowed = true;
+            outbox.waiting.clear();
+            outbox
+                .waiting
+                .push(Delivery::Close(CloseReason::Limit("deliveries_waiting_max")));
+            return true;
+        }
+        outbox.waiting.push(delivery);
+        outbox.waiting.len() == 1
+    }
+
+    /// Takes all that is in the box.
+    pub(crate) fn take_deliveries(&self) -> Vec<Delivery> {
+        std::mem::take(&mut self.outbox.lock().waiting)
+    }
+
+    /// Whether the core has ended the connection; for the shell, while it waits for the client to read.
+    pub fn is_closed_by_core(&self) -> bool {
+        self.outbox
+            .lock()
+            .waiting
+            .iter()
+            .any(|delivery| matches!(delivery, Delivery::Close(_)))
+    }
+
+    /// Asks the connection to close; for the shell.
+    pub fn close(&self, reason: CloseReason) {
+        self.deliver(Delivery::Close(reason), usize::MAX);
+        self.wake();
+    }
+
+    /// Makes the connection look into its box.
+    pub fn wake(&self) {
+        (self.wake)();
+    }
+
+    /// Who the connection has shown to be, so far.
+    pub fn identities(&self) -> Arc<[Id]> {
+        self.identities.lock().clone()
+    }
+
+    pub(crate) fn add_identity(&self, id: Id) {
+        let mut identities = self.identities.lock();
+        if !identities.contains(&id) {
+            *identities = identities.iter().cloned().chain([id]).collect();
+        }
+    }
+
+    /// The session of the connection and its timeout in ms, once there is one.
+    pub fn session(&self) -> Option<(Arc<SessionHandle>, i32)> {
+        self.session.lock().clone()
+    }
+
+    pub(crate) fn set_session(&self, session: Arc<SessionHandle>, timeout_ms: i32) {
+        *self.session.lock() = Some((session, timeout_ms));
+    }
+}

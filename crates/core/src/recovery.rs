@@ -1,0 +1,204 @@
+//! From files to a replica and back: here tree and storage, strangers to each other, meet.
+
+use std::collections::BTreeMap;
+
+use oxkeeper_storage::{LogEnd, Origin, SnapshotFile, SnapshotSink, Storage, StorageError};
+use oxkeeper_tree::{Tree, TreeSettings};
+use oxkeeper_types::{Acl, SessionId, StoredStat, Txn, Zxid};
+use oxkeeper_wire::{SnapshotDigest, decode_txn_entry};
+use parking_lot::RwLock;
+
+use crate::Replica;
+
+/// Znodes written to a snapshot under one hold of the replica.
+const ZNODES_PER_HOLD: usize = 500;
+
+/// What a start has found on disk.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The state after all txns of the log.
+    pub replica: Replica,
+    /// Where the log ends; to open it for writing.
+    pub log_end: LogEnd,
+    /// Whether there was nothing: then a snapshot must be written before the log is opened.
+    pub is_new: bool,
+    /// What the operator should know: what was cut, rejected or found to differ.
+    pub notes: Vec<String>,
+}
+
+/// Takes in a snapshot.
+struct Restoring {
+    tree: Tree,
+    sessions: BTreeMap<SessionId, i32>,
+}
+
+impl SnapshotSink for Restoring {
+    fn session(&mut self, session: SessionId, timeout_ms: i32) -> Result<(), String> {
+        self.sessions.insert(session, timeout_ms);
+        Ok(())
+    }
+
+    fn acl(&mut self, key: i64, acl: Vec<Acl>) -> Result<(), String> {
+        self.tree.restore_acl(key, acl).map_err(|error| error.to_string())
+    }
+
+    fn znode(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl_key: i64,
+        stat: &StoredStat,
+    ) -> Result<(), String> {
+        self.tree
+            .restore_znode(path, data.map(Box::from), acl_key, *stat)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Loads the newest valid snapshot and replays the log on it (storage spec, sections 8 and 10).
+///
+/// # Errors
+/// When the files are damaged, do not belong together, or hold nothing although something was expected.
+pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, StorageError> {
+    let loaded = storage.load(|| Restoring {
+        tree: Tree::begin_restore(settings),
+        sessions: BTreeMap::new(),
+    })?;
+    let mut notes: Vec<String> = loaded
+        .rejected
+        .iter()
+        .map(|error| format!("a snapshot was passed over: {error}"))
+        .collect();
+    let Restoring {
+        mut tree,
+        mut sessions,
+    } = loaded.state;
+    // The digest at the end of the snapshot's walk. Until replay reaches its zxid the tree is fuzzy, and cannot be
+    // compared with the digests of txns.
+    let mut pending_digest = None;
+    match &loaded.origin {
+        Origin::Snapshot { file, tail } => {
+            tree.finish_restore().map_err(|error| StorageError::Corrupt {
+                file: file.clone(),
+                offset: 0,
+                what: error.to_string(),
+                remedy: "Restore the file from a backup".to_owned(),
+            })?;
+            pending_digest = tail
+                .digest
+                .filter(|digest| digest.zxid > Zxid::ZERO && digest.zxid >= loaded.zxid);
+        }
+        Origin::TrustedLog | Origin::Fresh | Origin::Unknown => tree = Tree::new(settings),
+    }
+    let mut zxid = loaded.zxid;
+    let mut mismatches = 0_u64;
+    let fits_snapshot_digest = |tree: &Tree, zxid: Zxid, pending: &mut Option<SnapshotDigest>| {
+        let Some(digest) = pending.take_if(|digest| digest.zxid == zxid) else {
+            return true;
+        };
+        let here = tree.digest();
+        digest.version != here.version || digest.tree_digest == here.tree_digest
+    };
+    let mut log = storage.read_log(zxid.max(Zxid::ZERO))?;
+    mismatches += u64::from(!fits_snapshot_digest(&tree, zxid, &mut pending_digest));
+    while let Some(entry) = log.next_entry()? {
+        let (header, txn, digest) = match decode_txn_entry(entry.bytes) {
+            Ok(decoded) => decoded,
+            Err(error) => return Err(log.refuse_entry(&error.to_string())),
+        };
+        match &txn {
+            Txn::CreateSession { timeout_ms } => _ = sessions.insert(header.session, *timeout_ms),
+            Txn::CloseSession { .. } => _ = sessions.remove(&header.session),
+            _ => {}
+        }
+        // What does not fit is an effect that the fuzzy snapshot holds already.
+        let _passed_over = tree.replay(&header, txn);
+        zxid = zxid.max(header.zxid);
+        if pending_digest.is_some() {
+            mismatches += u64::from(!fits_snapshot_digest(&tree, zxid, &mut pending_digest));
+        } else if let Some(digest) = digest {
+            let here = tree.digest();
+            mismatches += u64::from(digest.version == here.version && digest != here);
+        }
+    }
+    let log_end = log.finish();
+    notes.extend(log_end.cuts.iter().map(|cut| {
+        format!(
+            "{}: the log ends at offset {} ({}); what was not acknowledged was left out",
+            cut.file.display(),
+            cut.offset,
+            cut.reason
+        )
+    }));
+    if settings.digest_enabled && mismatches > 0 {
+        notes.push(format!(
+            "the tree differs from the one that was logged, at {mismatches} txns"
+        ));
+    }
+    let strangers: Vec<SessionId> = tree
+        .sessions_with_ephemerals()
+        .map(|(session, _)| session)
+        .filter(|session| !sessions.contains_key(session))
+        .collect();
+    for session in strangers {
+        notes.push(format!(
+            "the ephemerals of session {session} were deleted: it does not exist any more"
+        ));
+        tree.delete_ephemerals_of(session, zxid);
+    }
+    let is_new = matches!(loaded.origin, Origin::Fresh | Origin::Unknown);
+    Ok(Recovered {
+        replica: Replica::new(tree, zxid.max(Zxid::ZERO), sessions),
+        log_end,
+        is_new,
+        notes,
+    })
+}
+
+/// Takes a snapshot while the replica goes on changing: it is held for reading a few hundred znodes at a time.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_snapshot(
+    replica: &RwLock<Replica>,
+    storage: &Storage,
+    with_last_zxid: bool,
+    with_digest: bool,
+) -> Result<SnapshotFile, StorageError> {
+    // Sessions and ACL lists come from the moment that gives the name; later ones are in the log.
+    let (zxid, sessions, acls, mut cursor) = {
+        let replica = replica.read();
+        let sessions = replica.sessions.clone();
+        (
+            replica.last_processed,
+            sessions,
+            replica.tree.acl_table(),
+            replica.tree.snapshot_cursor(),
+        )
+    };
+    let mut writer = storage.begin_snapshot(zxid, sessions.into_iter(), acls.into_iter())?;
+    loop {
+        let end = {
+            let replica = replica.read();
+            let mut visit = |path: &str, data: Option<&[u8]>, acl_key: i64, stat: &StoredStat| {
+                writer.znode(path, data, acl_key, stat);
+            };
+            let more = replica.tree.next_znodes(&mut cursor, ZNODES_PER_HOLD, &mut visit);
+            (!more).then(|| (replica.last_processed, replica.tree.digest()))
+        };
+        writer.write_out()?;
+        if let Some((last_zxid, digest)) = end {
+            let digest = with_digest.then_some(SnapshotDigest {
+                // Java knows no digest before the first txn.
+                zxid: last_zxid,
+                version: digest.version,
+                tree_digest: if last_zxid == Zxid::ZERO {
+                    0
+                } else {
+                    digest.tree_digest
+                },
+            });
+            return writer.finish(digest, with_last_zxid.then_some(last_zxid));
+        }
+    }
+}

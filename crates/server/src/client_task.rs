@@ -1,0 +1,167 @@
+//! The task of one connection: reads, lets [`Connection`] think, writes.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxkeeper_core::{Client, CloseReason, Connection, Verdict};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::four_letter::{self, WordRequest};
+use crate::service::Service;
+
+/// Room that is made for input when there is less; a reader that fills it gets [`INPUT_ROOM_LARGE`] the next time.
+const INPUT_ROOM: usize = 4 * 1024;
+const INPUT_ROOM_LARGE: usize = 64 * 1024;
+/// A buffer that grew beyond this is given back once it is empty, so that idle connections stay small.
+const BUFFER_KEPT_MAX: usize = 16 * 1024;
+
+/// Serves one connection until either side ends it.
+pub(crate) async fn run(
+    mut stream: TcpStream,
+    client: Arc<Client>,
+    wake: Arc<Notify>,
+    service: Arc<Service>,
+) {
+    let mut connection = Connection::new(client.clone(), service.shared.clone());
+    let ended = serve(&mut stream, &mut connection, &client, &wake, &service).await;
+    connection.finish(&mut |event| service.core.submit(event));
+    let peer = client.peer;
+    match ended {
+        Ok(CloseReason::Malformed(how)) => tracing::warn!(%peer, "connection closed, malformed input: {how}"),
+        Ok(reason @ (CloseReason::BadOperation(_) | CloseReason::Limit(_) | CloseReason::AuthFailed)) => {
+            tracing::warn!(%peer, "connection closed: {reason}");
+        }
+        Ok(reason) => tracing::debug!(%peer, "connection closed: {reason}"),
+        Err(error) => tracing::debug!(%peer, "connection lost: {error}"),
+    }
+}
+
+async fn serve(
+    stream: &mut TcpStream,
+    connection: &mut Connection,
+    client: &Arc<Client>,
+    wake: &Notify,
+    service: &Service,
+) -> io::Result<CloseReason> {
+    let mut input: Vec<u8> = Vec::new();
+    let mut out: Vec<u8> = Vec::new();
+    let mut input_room = INPUT_ROOM;
+    let sessionless_until = tokio::time::Instant::now() + service.config.client.sessionless_timeout;
+    loop {
+        let mut verdict = Verdict::Open;
+        if connection.is_fresh() && input.len() >= 4 {
+            match four_letter::recognise(&input) {
+                Some(WordRequest::Incomplete) => {}
+                Some(WordRequest::Word(word)) => {
+                    let answer = four_letter::answer(word, service).await;
+                    stream.write_all(answer.as_bytes()).await?;
+                    return close(stream, CloseReason::SessionClosed).await;
+                }
+                None if !service.admits_session(&input) => {
+                    return Ok(CloseReason::Limit("connection_throttle_tokens"));
+                }
+                None => verdict = process(connection, service, &mut input, &mut out),
+            }
+        } else if !connection.is_fresh() {
+            verdict = process(connection, service, &mut input, &mut out);
+        }
+        let had_output = !out.is_empty();
+        if had_output {
+            flush(stream, client, wake, &mut out).await?;
+        }
+        match verdict {
+            Verdict::Close(reason) => return close(stream, reason).await,
+            // Only the output was in the way.
+            Verdict::Paused if had_output => continue,
+            Verdict::Paused => {
+                wake.notified().await;
+                continue;
+            }
+            Verdict::Open => {}
+        }
+        shrink(&mut input);
+        shrink(&mut out);
+        input.reserve(input_room);
+        let room = input.capacity() - input.len();
+        let read = async {
+            if connection.has_session() {
+                stream.read_buf(&mut input).await
+            } else {
+                match tokio::time::timeout_at(sessionless_until, stream.read_buf(&mut input)).await {
+                    Ok(read) => read,
+                    Err(_) => Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "no session was asked for in time",
+                    )),
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = wake.notified() => {}
+            read = read => {
+                let read = read?;
+                if read == 0 {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client hung up"));
+                }
+                input_room = if read == room { INPUT_ROOM_LARGE } else { INPUT_ROOM };
+            }
+        }
+    }
+}
+
+/// Lets the connection work on the input and drops what it is done with.
+fn process(
+    connection: &mut Connection,
+    service: &Service,
+    input: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let progress = connection.process(service.clock.now(), input, out, &mut |event| {
+        service.core.submit(event)
+    });
+    input.drain(..progress.consumed);
+    progress.verdict
+}
+
+/// Sends the output. A client that does not take it must not hold up its own end: when the core closes the
+/// connection meanwhile, the rest of the output is dropped.
+async fn flush(stream: &mut TcpStream, client: &Client, wake: &Notify, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut woken = false;
+    let mut sent = 0;
+    while sent < out.len() {
+        tokio::select! {
+            biased;
+            written = stream.write(&out[sent..]) => match written? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => sent += written,
+            },
+            () = wake.notified() => {
+                woken = true;
+                if client.is_closed_by_core() {
+                    break;
+                }
+            }
+        }
+    }
+    out.clear();
+    if woken {
+        wake.notify_one();
+    }
+    Ok(())
+}
+
+async fn close(stream: &mut TcpStream, reason: CloseReason) -> io::Result<CloseReason> {
+    // The peer may be gone already; that is what closing is about.
+    let _gone = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
+    Ok(reason)
+}
+
+fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT_MAX {
+        *buffer = Vec::new();
+    }
+}

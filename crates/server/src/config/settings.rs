@@ -236,7 +236,7 @@ pub struct LimitsConfig {
     /// `largeRequestMaxBytes`: bytes of large requests in the works; one more closes its connection.
     /// Default 100 MiB.
     pub large_requests_bytes_max: u32,
-    /// The `request_throttle_*` family.
+    /// The request throttle.
     pub request_throttle: RequestThrottleConfig,
     /// `throttled_op_wait_time`: a request that waited longer is answered "throttled op". `None` (default): never.
     pub throttled_op_wait: Option<Duration>,
@@ -261,31 +261,11 @@ impl Default for LimitsConfig {
     }
 }
 
-/// The queue in front of request processing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How many requests are let in. Those over the limit stay unread in their connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestThrottleConfig {
-    /// `request_throttle_max_requests`: requests let in at a time, the others wait. `None` (default): all.
+    /// `request_throttle_max_requests`: requests in the works at a time. `None` (default): no limit.
     pub requests_max: Option<u32>,
-    /// `request_throttle_stall_time`: how long a waiting request waits before it looks again. Default 100 ms.
-    pub stall_time: Duration,
-    /// `request_throttle_drop_stale`: drop waiting requests that became stale. Default true.
-    pub drop_stale: bool,
-    /// `request_stale_connection_check`: a request of a closed connection is stale. Default true.
-    pub stale_connection_check: bool,
-    /// `request_stale_latency_check`: a request older than its session's timeout is stale. Default false.
-    pub stale_latency_check: bool,
-}
-
-impl Default for RequestThrottleConfig {
-    fn default() -> Self {
-        RequestThrottleConfig {
-            requests_max: None,
-            stall_time: Duration::from_millis(100),
-            drop_stale: true,
-            stale_connection_check: true,
-            stale_latency_check: false,
-        }
-    }
 }
 
 /// A token bucket for new sessions with random early drop (ZooKeeper's `BlueThrottle`). Weights are resolved:

@@ -131,6 +131,7 @@ const THREADS: &str = "there are no such threads here";
 const BUFFERS: &str = "there are no such buffers here";
 const WATCHES: &str = "there is one watch manager here, and it keeps no dead watches";
 const CACHES: &str = "reads are answered from the tree without a cache of responses";
+const QUEUE: &str = "a request over the limit stays unread in its connection, so none waits in a queue or becomes stale there";
 const JVM: &str = "there is no Java virtual machine here";
 const CLIENT: &str = "it is about Java clients";
 const TLS: &str = "TLS";
@@ -383,28 +384,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         }
         Ok(())
     }),
-    property("request_throttle_stall_time", |draft, entry| {
-        if let Some(time) = draft.property_millis(entry, 0) {
-            draft.config.limits.request_throttle.stall_time = time;
-        }
-        Ok(())
-    }),
-    property("request_throttle_drop_stale", |draft, entry| {
-        draft.config.limits.request_throttle.drop_stale = draft.property_flag(entry);
-        Ok(())
-    }),
-    property("request_stale_connection_check", |draft, entry| {
-        draft.config.limits.request_throttle.stale_connection_check = draft.property_flag(entry);
-        Ok(())
-    }),
-    property("request_stale_latency_check", |draft, entry| {
-        draft.config.limits.request_throttle.stale_latency_check = draft.property_flag(entry);
-        Ok(())
-    }),
-    idle(
-        "request_throttler.shutdownTimeout",
-        "stopping waits for no throttler thread",
-    ),
+    idle("request_throttle_stall_time", QUEUE),
+    idle("request_throttle_drop_stale", QUEUE),
+    idle("request_stale_connection_check", QUEUE),
+    idle("request_stale_latency_check", QUEUE),
+    idle("request_throttler.shutdownTimeout", QUEUE),
     property("throttled_op_wait_time", |draft, entry| {
         if let Some(time) = draft.property_millis(entry, i64::MIN) {
             draft.config.limits.throttled_op_wait = Some(time).filter(|time| !time.is_zero());

@@ -86,9 +86,7 @@ fn every_honoured_key_reaches_its_setting() {
          snapCount=9\nsnapSizeLimitInKb=-1\ntxnLogSizeLimitInKb=3\npreAllocSize=64\n\
          fsync.warningthresholdms=20\nflushDelay=30\nmaxBatchSize=0\ncloseSessionTxn.enabled=false\n\
          maxCnxns=11\nglobalOutstandingLimit=12\njute.maxbuffer=0x1000\nlargeRequestThreshold=13\n\
-         largeRequestMaxBytes=14\nrequest_throttle_max_requests=15\nrequest_throttle_stall_time=16\n\
-         request_throttle_drop_stale=false\nrequest_stale_connection_check=false\n\
-         request_stale_latency_check=true\nthrottled_op_wait_time=17\nextendedTypesEnabled=true\n\
+         largeRequestMaxBytes=14\nrequest_throttle_max_requests=15\nthrottled_op_wait_time=17\nextendedTypesEnabled=true\n\
          emulate353TTLNodes=true\nenforceQuota=true\nznode.container.checkIntervalMs=18\n\
          znode.container.maxPerMinute=19\nznode.container.maxNeverUsedIntervalMs=21\n\
          DigestAuthenticationProvider.enabled=true\nDigestAuthenticationProvider.digestAlg=SHA-256\n\
@@ -142,10 +140,6 @@ fn every_honoured_key_reaches_its_setting() {
             large_requests_bytes_max: 14,
             request_throttle: RequestThrottleConfig {
                 requests_max: Some(15),
-                stall_time: Duration::from_millis(16),
-                drop_stale: false,
-                stale_connection_check: false,
-                stale_latency_check: true,
             },
             throttled_op_wait: Some(Duration::from_millis(17)),
             connection_throttle: None,

@@ -74,6 +74,21 @@ class Play:
             client.pending.append(codec.ping())
             client.await_replies(silently=True)
 
+    def until(self, holds, what):
+        """Waits for a condition that nobody announces."""
+        deadline = time.monotonic() + REPLY_SECONDS_MAX
+        while not holds():
+            if time.monotonic() > deadline:
+                raise Stuck(f"never: {what}")
+            time.sleep(0.02)
+
+    def restart(self, how="KILL"):
+        """Ends the server and starts it again; every connection is gone."""
+        self.step(f"the server is restarted after {how}")
+        for client in self.clients:
+            client.disconnect()
+        self.server.restart(how)
+
     def word(self, word, trailing=b""):
         """The whole answer of a four-letter word."""
         with socket.create_connection(("127.0.0.1", self.port), REPLY_SECONDS_MAX) as connection:
@@ -278,6 +293,14 @@ class Client:
             self.take(body)
         self.play.note(f"{self.name}< closed")
         self.pending.clear()
+
+    def await_events(self, count, seconds=REPLY_SECONDS_MAX):
+        """Notes that many frames that nobody asked for."""
+        for _ in range(count):
+            body = self.next_frame(seconds)
+            if body is None:
+                return self.play.note(f"{self.name}< closed")
+            self.take(body)
 
     def silence(self, seconds=0.3):
         """Notes what comes within a time in which nothing should."""

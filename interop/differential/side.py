@@ -14,19 +14,20 @@ class Admin:
     """A lasting connection that prepares and clears the tree outside the transcripts."""
 
     def __init__(self, server):
-        self.server = server
+        self.server, self.client = server, None
         self.connect()
 
     def connect(self):
+        """Connects, with the session it had: an abandoned one would expire into a later case."""
         self.play = Play(self.server.port, settling=False)
-        self.client = self.play.connect("admin", timeout=600000)
+        self.client = self.play.connect("admin", of=self.client, timeout=600000)
+        if not self.client.established:
+            self.client = self.play.connect("admin", timeout=600000)
         if self.server.super:
             self.client(codec.auth("digest", self.server.super))
 
     def __call__(self, *requests):
-        if self.client.closed or not self.client.established:
-            self.connect()
-        self.play.steps = []
+        self.play.steps = [("", [])]
         made = self.client(*requests)
         if self.client.closed:
             self.connect()

@@ -6,7 +6,7 @@ from collections import namedtuple
 Case = namedtuple("Case", "name configuration play ours_only")
 CASES = []
 THEMES = ("handshake", "frames", "create", "nodes", "reads", "acl", "auth", "multi", "watches", "set_watches", "quota",
-          "sessions", "modes", "words", "limits", "ours_only")
+          "sessions", "modes", "words", "ours_only")
 
 
 def case(configuration="plain", name=None, ours_only=False):

@@ -1,23 +1,7 @@
 """Quotas: the nodes that make one, kept usage, and what an enforcing server refuses."""
 import codec as k
 from cases import case
-
-HARD = b"count=-1,bytes=-1=;byteHardLimit=%d;countHardLimit=%d"
-
-
-def nodes(path):
-    """Creates of a quota's parents under /zookeeper/quota."""
-    parts = path.strip("/").split("/")
-    return [k.create("/zookeeper/quota/" + "/".join(parts[:number])) for number in range(1, len(parts) + 1)]
-
-
-def limits(path):
-    return f"/zookeeper/quota{path}/zookeeper_limits"
-
-
-def stats(path):
-    return f"/zookeeper/quota{path}/zookeeper_stats"
-
+from quota_words import HARD, limits, nodes, stats
 
 def set_quota(a, path, text):
     a(*nodes(path), k.create(limits(path), text), k.create(stats(path), b"count=0,bytes=0"))

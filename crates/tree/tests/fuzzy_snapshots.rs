@@ -1,5 +1,7 @@
 //! Snapshots taken while txns are applied, and what comes of replaying the log over them (T1).
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where it is")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,11 +15,14 @@ use oxkeeper_types::{
 };
 use proptest::prelude::*;
 
+/// Path, data, ACL key, stat.
+type SnapshotZnode = (String, Option<Box<[u8]>>, i64, StoredStat);
+
 /// What a snapshot file has.
 #[derive(Default)]
 struct Snapshot {
     acls: Vec<(i64, Vec<Acl>)>,
-    znodes: Vec<(String, Option<Box<[u8]>>, i64, StoredStat)>,
+    znodes: Vec<SnapshotZnode>,
 }
 
 impl Snapshot {

@@ -1,6 +1,8 @@
 //! Random histories against a model that is as naive as the specification allows: a map of paths, every request
 //! checked and done at once, every derived number counted anew.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where it is")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Each operation's checks in their order, and what it leaves behind (client spec, sections 4.3, 5, 6, 10 and 14).
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where it is")]
+
 mod common;
 
 use common::*;

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::requests::{Step, steps};
+use common::requests::{Step, churn, steps};
 use common::*;
 use oxkeeper_tree::{RestoreError, Tree, TreeSettings};
 use oxkeeper_types::{
@@ -98,7 +98,7 @@ fn check_replay(history: Vec<Step>, when: When) {
     let mut world = World::new(settings.clone());
     let step = |world: &mut World, step: Step| {
         world.ids = if step.super_user {
-            vec![Id::new("digest", "u:h")]
+            vec![Id::new("digest", "u:h"), Id::new("super", "")]
         } else {
             vec![]
         };
@@ -160,7 +160,7 @@ fn check_replay(history: Vec<Step>, when: When) {
 }
 
 fn when() -> impl Strategy<Value = When> {
-    (0_usize..60, 1_usize..4, 0_usize..6).prop_map(|(begin, per_hold, per_gap)| When {
+    (0_usize..60, 1_usize..3, 0_usize..12).prop_map(|(begin, per_hold, per_gap)| When {
         begin,
         per_hold,
         per_gap,
@@ -169,12 +169,24 @@ fn when() -> impl Strategy<Value = When> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// T1: whatever a snapshot caught of which txn, replaying all txns since it began gives the same tree.
     #[test]
     fn replay_over_a_fuzzy_snapshot_gives_the_same_tree(history in steps(), when in when()) {
         check_replay(history, when);
+    }
+
+    /// The same for paths that come and go all the time.
+    #[test]
+    fn replay_over_a_fuzzy_snapshot_of_churn_gives_the_same_tree(history in churn(), when in when()) {
+        let steps = history.into_iter().enumerate().map(|(at, request)| Step {
+            session: SessionId(if at % 5 == 0 { 1 } else { 2 }),
+            super_user: true,
+            request,
+            in_flight_max: 0,
+        });
+        check_replay(steps.collect(), when);
     }
 
     /// A snapshot of a tree at rest is the tree; keys and ids may differ, what can be seen may not.

@@ -365,7 +365,7 @@ fn check_history(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Outcomes, Stats, digests and indexes are the model's, however many txns are in flight.
     #[test]

@@ -98,3 +98,50 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     );
     prop::collection::vec(step, 1..80)
 }
+
+/// Creates and deletes of few paths, by a caller who may do anything, so that the same path comes and goes, with
+/// children and without.
+pub(crate) fn churn() -> impl Strategy<Value = Vec<WriteRequest>> {
+    let path = prop::collection::vec(prop_oneof![3 => Just("a"), 1 => Just("b")], 1..4);
+    let path = path.prop_map(|names| format!("/{}", names.join("/")));
+    let step = (path, 0..20, acl_list(), data()).prop_map(|(path, what, acl, data)| {
+        let create = |op, flags, ttl| {
+            let (path, acl, data) = (path.clone(), acl.clone(), data.clone());
+            WriteRequest::Create(CreateRequest {
+                op,
+                path,
+                data,
+                acl,
+                flags,
+                ttl,
+            })
+        };
+        match what {
+            0..6 => create(OpCode::Create, 0, -1),
+            6 => create(OpCode::Create2, 0, -1),
+            7 => create(OpCode::Create, 1, -1),
+            8 => create(OpCode::CreateContainer, 4, -1),
+            9 => create(OpCode::CreateTtl, 5, 20),
+            10..16 => WriteRequest::Delete { path, version: -1 },
+            16 => WriteRequest::SetData {
+                path,
+                data,
+                version: -1,
+            },
+            17 => WriteRequest::SetAcl {
+                path,
+                acl,
+                version: -1,
+            },
+            18 => WriteRequest::Multi(vec![
+                WriteRequest::Delete {
+                    path: path.clone(),
+                    version: -1,
+                },
+                create(OpCode::Create2, 1, -1),
+            ]),
+            _ => WriteRequest::CloseSession,
+        }
+    });
+    prop::collection::vec(step, 1..120)
+}

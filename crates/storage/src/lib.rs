@@ -10,9 +10,13 @@ mod error;
 mod layout;
 mod log;
 mod log_reader;
+#[cfg(test)]
+mod log_reader_tests;
 mod purge;
 mod record;
 mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 mod sim_disk;
 mod snapshot;
 mod trigger;

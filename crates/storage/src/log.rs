@@ -17,7 +17,7 @@ use oxkeeper_types::Zxid;
 use crate::StorageError;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::layout::{VERSION_DIR, log_path};
-use crate::log_reader::{self, ReadLimits, follows};
+use crate::log_reader::{self, CutPlan, ReadLimits, follows};
 use crate::record::{self, FILE_HEADER};
 
 /// How the log is written.
@@ -214,20 +214,18 @@ impl TxnLog {
         self.rolled_bytes = 0;
     }
 
-    /// Takes all txns after `zxid` off the log, durably. The next txn begins a new file.
-    ///
-    /// Snapshots that hold more are not touched; [`crate::Storage::truncate`] does both.
-    ///
-    /// # Errors
-    /// The first error this log met; or the log does not reach back to `zxid`.
-    pub(crate) fn truncate(&mut self, zxid: Zxid) -> Result<(), StorageError> {
-        self.check_poison()?;
-        self.write_and_sync()?;
-        self.roll()?;
-        let cut = log_reader::truncate_files(&self.disk, self.limits, zxid);
+    /// Makes everything durable and ends the file, so that the files on disk are the whole log.
+    pub(crate) fn settle(&mut self) -> Result<(), StorageError> {
+        self.commit()?;
+        self.roll()
+    }
+
+    /// Takes the newest txns off the log, durably. The next txn begins a new file.
+    pub(crate) fn cut(&mut self, plan: &CutPlan) -> Result<(), StorageError> {
+        let cut = log_reader::cut(&self.disk, plan);
         self.poison_on_error(cut)?;
-        self.last = self.last.min(zxid);
-        self.durable = self.last;
+        self.last = plan.last;
+        self.durable = plan.last;
         Ok(())
     }
 

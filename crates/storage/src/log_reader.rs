@@ -407,52 +407,66 @@ pub(crate) fn make_way_for(disk: &Arc<dyn Disk>, limits: ReadLimits, path: &str)
     disk.remove(path).map_err(StorageError::io(&full, "remove"))
 }
 
-/// Takes all txns after `zxid` off the log: later files first, so that a crash in between leaves a shorter
-/// history without a hole.
-pub(crate) fn truncate_files(
+/// What to do to take the newest txns off the log.
+pub(crate) struct CutPlan {
+    /// The newest txn that stays.
+    pub(crate) last: Zxid,
+    /// File and offset where the first txn to go stands, and whether it is the first in its file.
+    first: Option<(String, u64, bool)>,
+    /// The files after that one, oldest first.
+    later: Vec<String>,
+}
+
+/// Finds the txns after `zxid` in a log that is read from `base` on, the zxid of a snapshot up to it.
+///
+/// # Errors
+/// The log cannot be read that far.
+pub(crate) fn plan_cut(
     disk: &Arc<dyn Disk>,
     limits: ReadLimits,
+    base: Zxid,
     zxid: Zxid,
-) -> Result<(), StorageError> {
-    let files = log_files(&**disk)?;
-    let refused = |what: String| StorageError::Refused {
-        place: disk.full_path(VERSION_DIR),
-        what,
-        remedy: "Start this member with empty directories; it copies the state from the leader".to_owned(),
-    };
-    let Some(kept) = files.iter().rposition(|&(first, _)| first <= zxid) else {
-        return Err(refused(format!("the log does not reach back to txn {zxid}")));
-    };
-    let (_, path) = &files[kept];
-    let mut file = LogFile {
-        path: path.clone(),
-        window: Window::open(&**disk, path)?,
-        offset: 0,
-        record_offset: 0,
-        has_record: false,
-    };
-    if file.read_header(&**disk)?.is_some() {
-        return Err(refused(format!("{path} has no txn up to {zxid}")));
-    }
-    let end = loop {
-        match file.next_record(limits)? {
-            Ok(record) if record.zxid > zxid => break record.offset,
-            Ok(_) => {}
-            Err(_) => break file.offset,
+) -> Result<CutPlan, StorageError> {
+    let mut reader = LogReader::open(disk.clone(), limits, base)?;
+    let mut last = base;
+    let mut first = None;
+    while let Some(entry) = reader.next_entry()? {
+        if entry.zxid > zxid {
+            let file = reader.current.as_ref().expect("an entry was read from it");
+            let is_first = file.record_offset == FILE_HEADER.len() as u64;
+            first = Some((file.path.clone(), file.record_offset, is_first));
+            break;
         }
+        last = entry.zxid;
+    }
+    Ok(CutPlan {
+        last,
+        first,
+        later: reader.files.into(),
+    })
+}
+
+/// Carries a plan out, later files first, so that a crash in between leaves a shorter history without a hole.
+pub(crate) fn cut(disk: &Arc<dyn Disk>, plan: &CutPlan) -> Result<(), StorageError> {
+    let Some((path, offset, is_first)) = &plan.first else {
+        return Ok(());
     };
-    for (_, later) in files[kept + 1..].iter().rev() {
-        disk.remove(later)
-            .map_err(StorageError::io(&disk.full_path(later), "remove"))?;
+    let emptied = is_first.then_some(path);
+    for path in plan.later.iter().rev().chain(emptied) {
+        disk.remove(path)
+            .map_err(StorageError::io(&disk.full_path(path), "remove"))?;
         disk.sync_dir(VERSION_DIR)
             .map_err(StorageError::io(&disk.full_path(VERSION_DIR), "sync"))?;
     }
-    let full = disk.full_path(path);
-    let open = disk
-        .open(path, OpenMode::Write)
-        .map_err(StorageError::io(&full, "open"))?;
-    open.set_len(end).map_err(StorageError::io(&full, "cut"))?;
-    open.sync_data().map_err(StorageError::io(&full, "sync"))
+    if !is_first {
+        let full = disk.full_path(path);
+        let file = disk
+            .open(path, OpenMode::Write)
+            .map_err(StorageError::io(&full, "open"))?;
+        file.set_len(*offset).map_err(StorageError::io(&full, "cut"))?;
+        file.sync_data().map_err(StorageError::io(&full, "sync"))?;
+    }
+    Ok(())
 }
 
 /// A file that is being read.

@@ -21,7 +21,7 @@ use crate::disk::{Disk, EntryKind, OpenMode};
 use crate::epochs::{self, EpochFile, Epochs};
 use crate::layout::{Compression, UNFINISHED_PREFIX, VERSION_DIR, in_version_dir, parse_snapshot_name};
 use crate::log::{LogSettings, TxnLog};
-use crate::log_reader::{LogEnd, LogReader, ReadLimits, has_log_files};
+use crate::log_reader::{LogEnd, LogReader, ReadLimits, has_log_files, plan_cut};
 use crate::purge::{self, Purged};
 use crate::snapshot::{SnapshotSink, SnapshotTail, SnapshotWriter, is_plausible, read_snapshot};
 
@@ -263,27 +263,33 @@ impl Storage {
 
     /// Forgets everything after `zxid`, durably: snapshots with later txns, then the log. The state must be loaded
     /// anew afterwards. A crash in between leaves the old history, or a part of it that is not shorter than the
-    /// wanted one.
+    /// wanted one. When there is no txn `zxid`, the newest one before it becomes the last.
     ///
     /// # Errors
     /// No snapshot or log reaches back to `zxid`; or a file cannot be changed.
     pub fn truncate(&self, log: &mut TxnLog, zxid: Zxid) -> Result<(), StorageError> {
+        log.settle()?;
         let candidates = self.snapshot_candidates()?.plausible;
-        if !self.settings.trust_empty_snapshot && !candidates.iter().any(|&(of, _)| of <= zxid) {
-            return Err(StorageError::Refused {
-                place: self.snapshots.full_path(VERSION_DIR),
-                what: format!("there is no snapshot to go back to txn {zxid} from"),
-                remedy: "Start this member with empty directories; it copies the state from the leader"
-                    .to_owned(),
-            });
-        }
+        let base = match candidates.iter().find(|&&(of, _)| of <= zxid) {
+            Some(&(of, _)) => of,
+            None if self.settings.trust_empty_snapshot => Zxid::ZERO,
+            None => {
+                return Err(StorageError::Refused {
+                    place: self.snapshots.full_path(VERSION_DIR),
+                    what: format!("there is no snapshot to go back to txn {zxid} from"),
+                    remedy: "Start this member with empty directories; it copies the state from the leader"
+                        .to_owned(),
+                });
+            }
+        };
+        let plan = plan_cut(&self.logs, self.settings.limits, base, zxid)?;
         for (_, path) in candidates.iter().filter(|&&(of, _)| of > zxid) {
             self.snapshots
                 .remove(path)
                 .map_err(StorageError::io(&self.snapshots.full_path(path), "remove"))?;
             self.sync_snapshots()?;
         }
-        log.truncate(zxid)
+        log.cut(&plan)
     }
 
     /// Removes what no recovery needs any more, keeping the newest `retain` snapshots (at least 3).

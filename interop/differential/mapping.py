@@ -25,7 +25,9 @@ class Mapper:
         if value in (0, -1):
             return str(value)
         # What happened before the case is not its business: one difference must not become many.
-        return f"z+{value - self.base_zxid}" if value >= self.base_zxid else "earlier"
+        if value < self.base_zxid:
+            return "earlier"
+        return f"z+{value - self.base_zxid}" if value < self.base_zxid + 2**31 else "far ahead"
 
     def session(self, value):
         if value == 0:

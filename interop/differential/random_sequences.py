@@ -189,6 +189,8 @@ class Sequence:
         for request, reply in zip(requests, replies if len(requests) > 1 else [replies]):
             if reply is not None:
                 self.learn(slot, request, reply)
+                if reply.err in (-6, -115):  # answered, then closed
+                    slot.client.expect_close()
 
     def learn(self, slot, request, reply):
         """Keeps what later steps choose from: paths, versions, watches."""
@@ -240,9 +242,14 @@ class Sequence:
         self.send(slot, *[k.create(parent) for parent in parents],
                   *[k.create(path + name, self.random.choice(LIMITS)) for name in names[:self.pick(((5, 2), (1, 1)))]])
 
+    def flush(self, slot):
+        """Collects events: those a server has queued but not sent are lost when it closes the connection."""
+        self.send(slot, k.ping())
+
     def authenticate(self, slot):
         chance = self.random.random()
         if chance < 0.1:
+            self.flush(slot)
             self.send(slot, k.auth("nosuch", b"x"))
         elif chance < 0.3:
             self.send(slot, k.auth("ip", b""))
@@ -282,6 +289,8 @@ class Sequence:
         old = slot.client
         if dropped := self.random.random() < 0.6:
             old.disconnect()
+        else:
+            self.flush(slot)
         slot.client = self.play.connect(slot.name, of=old, behind=self.credentials(slot) + self.rearmed(slot),
                                         timeout=self.random.choice((30000, 40000)), last_zxid=old.last_zxid)
         if not dropped:
@@ -292,6 +301,7 @@ class Sequence:
         """A renewal with a wrong password kicks the connection; one from the future does not."""
         old = slot.client
         if self.random.random() < 0.5:
+            self.flush(slot)
             self.play.connect(slot.name + "'", session=old.session, password=b"\x01" * 16)
             old.expect_close()
         else:
@@ -316,6 +326,7 @@ class Sequence:
 
     def violation(self, slot):
         """What a server answers by closing the connection."""
+        self.flush(slot)
         kind = self.random.randrange(5)
         if kind == 0:
             return self.send(slot, k.raw(self.random.choice((0, 10, 13, 50, 99, 108, 1000, -1, -5)), b"\0" * 8))

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::requests::{Step, churn, steps};
+use common::requests::{BUILT_IN, Step, churn, steps};
 use common::*;
 use oxkeeper_tree::{RestoreError, Tree, TreeSettings};
 use oxkeeper_types::{
@@ -86,13 +86,56 @@ struct When {
     per_hold: usize,
     /// How many txns are applied between two holds.
     per_gap: usize,
-    close_session_txn: bool,
+    java_walk: bool,
+}
+
+/// Visits all znodes in holds, with a gap after each.
+fn our_walk(world: &mut World, taken: &mut Snapshot, per_hold: usize, mut gap: impl FnMut(&mut World)) {
+    let mut cursor = world.tree.snapshot_cursor();
+    loop {
+        let visited = taken.znodes.len();
+        let more = world
+            .tree
+            .next_znodes(&mut cursor, per_hold, &mut |path, data, key, stat| {
+                taken
+                    .znodes
+                    .push((path.to_owned(), data.map(Into::into), key, *stat));
+            });
+        assert!(taken.znodes.len() - visited <= per_hold);
+        assert_eq!(cursor.is_finished(), !more);
+        if !more {
+            break;
+        }
+        gap(world);
+    }
+}
+
+/// Visits znodes as Java does, with a gap after each: the names of the children are taken together with their
+/// parent, and each child is looked up by its path later, whether it still is the same znode or not.
+fn java_walk(world: &mut World, taken: &mut Snapshot, mut gap: impl FnMut(&mut World)) {
+    let mut paths = vec!["/".to_owned()];
+    while let Some(path) = paths.pop() {
+        if let Some(znode) = world.tree.znode(&path) {
+            let known = taken.acls.iter().find(|(_, list)| list == znode.acl());
+            let is_built_in = BUILT_IN.contains(&path.as_str()) && znode.acl() == open();
+            let key = known.map_or(if is_built_in { -1 } else { 1000 }, |(key, _)| *key);
+            let as_stored = if path == "/" { String::new() } else { path.clone() };
+            taken
+                .znodes
+                .push((as_stored, znode.data().map(Into::into), key, *znode.stored_stat()));
+            paths.extend(
+                znode
+                    .children()
+                    .map(|name| oxkeeper_types::join_path(&path, name)),
+            );
+        }
+        gap(world);
+    }
 }
 
 fn check_replay(history: Vec<Step>, when: When) {
     let settings = TreeSettings {
         extended_types: true,
-        close_session_txn: when.close_session_txn,
         ..TreeSettings::default()
     };
     let mut world = World::new(settings.clone());
@@ -113,38 +156,32 @@ fn check_replay(history: Vec<Step>, when: When) {
         acls: acls(&world.tree),
         ..Snapshot::default()
     };
-    let mut cursor = world.tree.snapshot_cursor();
-    loop {
-        let visited = taken.znodes.len();
-        let more = world
-            .tree
-            .next_znodes(&mut cursor, when.per_hold, &mut |path, data, key, stat| {
-                taken
-                    .znodes
-                    .push((path.to_owned(), data.map(Into::into), key, *stat));
-            });
-        assert!(taken.znodes.len() - visited <= when.per_hold);
-        if !more {
-            break;
-        }
-        for one in steps.by_ref().take(when.per_gap) {
-            step(&mut world, one);
-        }
-    }
-    assert!(cursor.is_finished());
-    // Every znode that lived through the walk was visited, and none twice, for restoring would fail.
-    let visited: BTreeMap<&str, Zxid> = taken
-        .znodes
-        .iter()
-        .map(|(path, _, _, stat)| (path.as_str(), stat.czxid))
-        .collect();
-    for (path, (_, _, stat)) in dump(&world.tree) {
-        if at_begin
-            .get(&path)
-            .is_some_and(|(_, _, before)| before.czxid == stat.czxid)
-        {
-            let as_stored = if path == "/" { "" } else { &path };
-            assert_eq!(visited.get(as_stored), Some(&stat.czxid), "{path}");
+    if when.java_walk {
+        java_walk(&mut world, &mut taken, |world| {
+            for one in steps.by_ref().take(when.per_gap) {
+                step(world, one);
+            }
+        });
+    } else {
+        our_walk(&mut world, &mut taken, when.per_hold, |world| {
+            for one in steps.by_ref().take(when.per_gap) {
+                step(world, one);
+            }
+        });
+        // Every znode that lived through the walk was visited, and none twice, for restoring would fail.
+        let visited: BTreeMap<&str, Zxid> = taken
+            .znodes
+            .iter()
+            .map(|(path, _, _, stat)| (path.as_str(), stat.czxid))
+            .collect();
+        for (path, (_, _, stat)) in dump(&world.tree) {
+            if at_begin
+                .get(&path)
+                .is_some_and(|(_, _, before)| before.czxid == stat.czxid)
+            {
+                let as_stored = if path == "/" { "" } else { &path };
+                assert_eq!(visited.get(as_stored), Some(&stat.czxid), "{path}");
+            }
         }
     }
     for one in steps {
@@ -160,11 +197,13 @@ fn check_replay(history: Vec<Step>, when: When) {
 }
 
 fn when() -> impl Strategy<Value = When> {
-    (0_usize..60, 1_usize..3, 0_usize..12).prop_map(|(begin, per_hold, per_gap)| When {
-        begin,
-        per_hold,
-        per_gap,
-        close_session_txn: true,
+    (0_usize..60, 1_usize..3, 0_usize..12, any::<bool>()).prop_map(|(begin, per_hold, per_gap, java_walk)| {
+        When {
+            begin,
+            per_hold,
+            per_gap,
+            java_walk,
+        }
     })
 }
 

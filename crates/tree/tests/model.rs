@@ -7,7 +7,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use common::requests::{BUILT_IN, Step, steps};
+use common::requests::{BUILT_IN, Step, churn, steps};
 use common::*;
 use oxkeeper_tree::TreeSettings;
 use oxkeeper_types::{
@@ -364,6 +364,56 @@ fn check_history(steps: Vec<Step>) {
     assert_eq!(world.tree.znode_count(), model.0.len() + 1);
 }
 
+/// Usage of a quota as it must be: counted anew.
+fn usage(world: &World, path: &str, excluded: &str) -> String {
+    let below = format!("{path}/");
+    let all = dump(&world.tree);
+    let counted: Vec<usize> = all
+        .iter()
+        .filter(|(at, _)| *at == path || at.starts_with(&below))
+        .filter(|(at, _)| *at != excluded && !at.starts_with(&format!("{excluded}/")))
+        .map(|(_, (data, _, _))| data.as_ref().map_or(0, Vec::len))
+        .collect();
+    format!("count={},bytes={}", counted.len(), counted.iter().sum::<usize>())
+}
+
+fn check_usage(history: Vec<WriteRequest>) {
+    let mut world = World::new(TreeSettings {
+        extended_types: true,
+        ..TreeSettings::default()
+    });
+    world.ids = vec![Id::new("super", "")];
+    for path in ["/a", "/a/b"] {
+        world.ok(create_with(path, b"123", open()));
+        let quota = format!("/zookeeper/quota{path}");
+        world.ok(create_with(&quota, b"", open()));
+        world.ok(create_with(
+            &format!("{quota}/zookeeper_limits"),
+            b"count=1,bytes=1",
+            open(),
+        ));
+        world.ok(create_with(&format!("{quota}/zookeeper_stats"), b"", open()));
+    }
+    // The quota of /a counted /a/b before that had one of its own.
+    let stats = |world: &World, path: &str| {
+        let znode = world
+            .tree
+            .znode(&format!("/zookeeper/quota{path}/zookeeper_stats"))
+            .unwrap();
+        String::from_utf8(znode.data().unwrap().to_vec()).unwrap()
+    };
+    world.ok(set_data(
+        "/zookeeper/quota/a/zookeeper_stats",
+        b"count=1,bytes=3",
+        -1,
+    ));
+    for request in history {
+        world.run(request);
+        assert_eq!(stats(&world, "/a"), usage(&world, "/a", "/a/b"));
+        assert_eq!(stats(&world, "/a/b"), usage(&world, "/a/b", "/none"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -371,5 +421,11 @@ proptest! {
     #[test]
     fn histories_are_those_of_the_model(steps in steps()) {
         check_history(steps);
+    }
+
+    /// Each change counts for the nearest quota, and for that alone.
+    #[test]
+    fn usage_of_quotas_is_what_is_there(history in churn()) {
+        check_usage(history);
     }
 }

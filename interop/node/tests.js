@@ -1,0 +1,4 @@
+'use strict';
+require('./javascript.js');
+require('./addon.js');
+require('./harness.js').runAll();

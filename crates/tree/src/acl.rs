@@ -90,13 +90,20 @@ pub(crate) fn fix_acl(given: Vec<Acl>, ids: &[Id], settings: &TreeSettings) -> R
     if given.is_empty() {
         return Err(ErrorCode::InvalidAcl);
     }
-    let mut seen = hashbrown::HashSet::with_capacity_and_hasher(
-        given.len(),
-        foldhash::fast::FixedState::with_seed(settings.hash_seed),
-    );
+    // Long lists are looked up by hash, lest a big request takes time in proportion to its square.
+    let mut seen = (given.len() > 16).then(|| {
+        hashbrown::HashSet::with_capacity_and_hasher(
+            given.len(),
+            foldhash::fast::FixedState::with_seed(settings.hash_seed),
+        )
+    });
     let mut fixed = Vec::with_capacity(given.len());
-    for entry in &given {
-        if !seen.insert(entry) {
+    for (at, entry) in given.iter().enumerate() {
+        let is_new = match &mut seen {
+            Some(seen) => seen.insert(entry),
+            None => !given[..at].contains(entry),
+        };
+        if !is_new {
             continue;
         }
         if is_anyone(&entry.id) {
@@ -531,6 +538,8 @@ mod tests {
             fix_acl(vec![acl(1, "auth", "")], &ids[..1], &settings),
             Err(ErrorCode::InvalidAcl)
         );
+        let many: Vec<Acl> = (0..40).map(|n| acl(n % 20, "world", "anyone")).collect();
+        assert_eq!(fix_acl(many.clone(), &ids, &settings), Ok(many[..20].to_vec()));
         assert_eq!(fix_acl(vec![], &ids, &settings), Err(ErrorCode::InvalidAcl));
     }
 

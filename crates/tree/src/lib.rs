@@ -12,6 +12,7 @@ mod acl_table;
 mod apply;
 mod arena;
 mod digest;
+mod name;
 mod overlay;
 mod prepare;
 mod quota;

@@ -128,6 +128,12 @@ impl Preparation<'_> {
                 // The decoder lets no other part through.
                 _ => Err(ErrorCode::MarshallingError),
             };
+            if txn == Err(ErrorCode::MarshallingError) {
+                // What cannot be understood is no failed check: it fails the request, not a part of it.
+                let now = self.pending.mark();
+                self.pending.roll_back(std::mem::replace(&mut self.mark, now));
+                return Txn::error(ErrorCode::MarshallingError);
+            }
             txns.push(txn.unwrap_or_else(|code| {
                 failed = true;
                 Txn::error(code)

@@ -229,7 +229,7 @@ impl Tree {
         let limits: Vec<String> = self
             .znodes
             .subtree(quota_root)
-            .filter(|&id| *self.znodes[id].name == *LIMITS_NAME)
+            .filter(|&id| self.znodes[id].name.as_str() == LIMITS_NAME)
             .map(|id| self.znodes.path(self.znodes[id].parent))
             .collect();
         for parent in limits {

@@ -89,7 +89,7 @@ impl Tree {
                 }
                 path.truncate(parent_len);
                 path.push('/');
-                path.push_str(&znode.name);
+                path.push_str(znode.name.as_str());
             }
             visit(
                 &path,

@@ -10,6 +10,7 @@ use oxkeeper_types::{
 use crate::acl_table::{AclSlot, AclTable};
 use crate::arena::{self, ZnodeId};
 use crate::digest::{DIGEST_VERSION, content_crc, is_excluded, znode_digest};
+use crate::name::Name;
 use crate::quota::Quotas;
 use crate::settings::TreeSettings;
 use crate::snapshot::Restoration;
@@ -68,7 +69,7 @@ impl Tree {
     /// A tree with the root alone.
     pub(crate) fn with_root(settings: &TreeSettings) -> Tree {
         let root = arena::Znode {
-            name: "".into(),
+            name: Name::new(""),
             data: Some(Box::default()),
             stat: StoredStat::default(),
             acl: AclSlot::OPEN,
@@ -196,7 +197,7 @@ impl Tree {
         self.digest = self.digest.wrapping_add(digest.into());
         let kind = self.owner_kind(&new.stat);
         let znode = arena::Znode {
-            name: name.into(),
+            name: Name::new(name),
             data: new.data,
             stat: new.stat,
             acl: new.acl,
@@ -405,7 +406,7 @@ impl<'a> Znode<'a> {
         let tree = self.tree;
         tree.znodes
             .children(self.id)
-            .map(move |child| &*tree.znodes[child].name)
+            .map(move |child| tree.znodes[child].name.as_str())
     }
 
     /// The number of all descendants, not counting the znode itself. Takes time in proportion to it, but for the

@@ -27,10 +27,10 @@ pub(crate) struct Znodes {
     walks: Mutex<Vec<Arc<AtomicU32>>>,
 }
 
-fn hash(state: &FixedState, parent: ZnodeId, name: &str) -> u64 {
+fn hash(state: &FixedState, parent: ZnodeId, name: &[u8]) -> u64 {
     let mut hasher = state.build_hasher();
     hasher.write_u32(parent.number());
-    hasher.write(name.as_bytes());
+    hasher.write(name);
     hasher.finish()
 }
 
@@ -63,10 +63,10 @@ impl Znodes {
 
     /// The child `name` of `parent`.
     pub(crate) fn child(&self, parent: ZnodeId, name: &str) -> Option<ZnodeId> {
-        let hash = hash(&self.hash_state, parent, name);
+        let hash = hash(&self.hash_state, parent, name.as_bytes());
         self.shards[shard(hash)]
             .find(hash, |&id| {
-                self.arena[id].parent == parent && *self.arena[id].name == *name
+                self.arena[id].parent == parent && self.arena[id].name.as_bytes() == name.as_bytes()
             })
             .copied()
     }
@@ -88,10 +88,10 @@ impl Znodes {
     /// # Panics
     /// When its name is empty, or the parent has a child of that name.
     pub(crate) fn insert(&mut self, parent: ZnodeId, mut znode: Znode) -> ZnodeId {
-        assert!(!znode.name.is_empty(), "a child must have a name");
-        let hash = hash(&self.hash_state, parent, &znode.name);
+        assert!(!znode.name.as_bytes().is_empty(), "a child must have a name");
+        let hash = hash(&self.hash_state, parent, znode.name.as_bytes());
         debug_assert!(
-            self.child(parent, &znode.name).is_none(),
+            self.child(parent, znode.name.as_str()).is_none(),
             "a second child named {:?}",
             znode.name
         );
@@ -108,7 +108,7 @@ impl Znodes {
         let (arena, state) = (&self.arena, &self.hash_state);
         self.shards[shard(hash)].insert_unique(hash, id, |&id| {
             let znode = &arena[id];
-            self::hash(state, znode.parent, &znode.name)
+            self::hash(state, znode.parent, znode.name.as_bytes())
         });
         id
     }
@@ -126,7 +126,7 @@ impl Znodes {
         assert!(id != self.root, "the root stays");
         self.move_walks_on(id);
         let znode = self.arena.remove(id);
-        let hash = hash(&self.hash_state, znode.parent, &znode.name);
+        let hash = hash(&self.hash_state, znode.parent, znode.name.as_bytes());
         self.shards[shard(hash)]
             .find_entry(hash, |&other| other == id)
             .unwrap_or_else(|_| unreachable!("child {:?} was never entered", znode.name))
@@ -152,7 +152,8 @@ impl Znodes {
             std::iter::successors(Some(id), |&at| Some(self.arena[at].parent))
                 .take_while(|&at| at != self.root)
         };
-        let mut names: smallvec::SmallVec<[&str; 16]> = ancestors().map(|at| &*self.arena[at].name).collect();
+        let mut names: smallvec::SmallVec<[&str; 16]> =
+            ancestors().map(|at| self.arena[at].name.as_str()).collect();
         names.reverse();
         let mut path = String::with_capacity(names.iter().map(|name| name.len() + 1).sum());
         for name in names {

@@ -10,8 +10,8 @@ use common::requests::{BUILT_IN, Step, churn, steps};
 use common::*;
 use oxkeeper_tree::{RestoreError, Tree, TreeSettings};
 use oxkeeper_types::{
-    Acl, CreateMode::*, CreateTxn, ErrorCode, Id, Outcome, SessionId, StoredStat, Txn, TxnHeader,
-    WriteRequest, ZnodeKind, Zxid,
+    Acl, CreateMode::*, CreateTxn, ErrorCode, Outcome, SessionId, StoredStat, Txn, TxnHeader, WriteRequest,
+    ZnodeKind, Zxid,
 };
 use proptest::prelude::*;
 
@@ -140,11 +140,7 @@ fn check_replay(history: Vec<Step>, when: When) {
     };
     let mut world = World::new(settings.clone());
     let step = |world: &mut World, step: Step| {
-        world.ids = if step.super_user {
-            vec![Id::new("digest", "u:h"), Id::new("super", "")]
-        } else {
-            vec![]
-        };
+        world.ids = step.ids;
         world.run_by(step.session, step.request);
     };
     let mut steps = history.into_iter();
@@ -219,13 +215,7 @@ proptest! {
     /// The same for paths that come and go all the time.
     #[test]
     fn replay_over_a_fuzzy_snapshot_of_churn_gives_the_same_tree(history in churn(), when in when()) {
-        let steps = history.into_iter().enumerate().map(|(at, request)| Step {
-            session: SessionId(if at % 5 == 0 { 1 } else { 2 }),
-            super_user: true,
-            request,
-            in_flight_max: 0,
-        });
-        check_replay(steps.collect(), when);
+        check_replay(history, when);
     }
 
     /// A snapshot of a tree at rest is the tree; keys and ids may differ, what can be seen may not.

@@ -541,6 +541,32 @@ fn a_multi_sees_its_own_changes_and_fails_as_a_whole() {
 }
 
 #[test]
+fn a_multi_with_a_part_that_cannot_be_understood_fails_as_a_request() {
+    let mut world = world();
+    let before = dump(&world.tree);
+    let parts = vec![create("/n", Persistent), WriteRequest::Invalid(MarshallingError)];
+    assert_eq!(world.err(WriteRequest::Multi(parts)), MarshallingError);
+    assert_eq!(dump(&world.tree), before);
+    let parts = vec![WriteRequest::Multi(vec![])];
+    assert_eq!(world.err(WriteRequest::Multi(parts)), MarshallingError);
+    world.ok(create("/n", Persistent));
+}
+
+#[test]
+fn a_delete_in_flight_makes_room_for_the_delete_of_the_parent() {
+    let mut world = world();
+    world.ok(create("/p", Persistent));
+    world.ok(create("/p/c", Persistent));
+    world.prepare(SESSION, delete("/p/c", -1));
+    world.prepare(SESSION, delete("/p", -1));
+    assert_eq!(
+        (world.apply_one(), world.apply_one()),
+        (Outcome::Done, Outcome::Done)
+    );
+    assert!(world.tree.znode("/p").is_none());
+}
+
+#[test]
 fn a_multi_answers_with_the_stats_of_each_part() {
     let mut world = world();
     let Outcome::Multi(results) = world.run(WriteRequest::Multi(vec![

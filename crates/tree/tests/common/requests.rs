@@ -1,6 +1,6 @@
 //! Random requests on few paths, so that they meet.
 
-use oxkeeper_types::{Acl, CreateMode, CreateRequest, OpCode, SessionId, WriteRequest};
+use oxkeeper_types::{Acl, CreateMode, CreateRequest, Id, OpCode, SessionId, WriteRequest};
 use proptest::prelude::*;
 
 use super::{acl, open};
@@ -10,7 +10,7 @@ pub(crate) const BUILT_IN: [&str; 4] = ["/", "/zookeeper", "/zookeeper/quota", "
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub(crate) session: SessionId,
-    pub(crate) super_user: bool,
+    pub(crate) ids: Vec<Id>,
     pub(crate) request: WriteRequest,
     /// How many txns may stay in flight after this one.
     pub(crate) in_flight_max: usize,
@@ -89,9 +89,13 @@ fn request() -> impl Strategy<Value = WriteRequest> {
 
 pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = (1_i64..4, prop::bool::weighted(0.3), request(), 0_usize..5).prop_map(
-        |(session, super_user, request, in_flight_max)| Step {
+        |(session, is_user, request, in_flight_max)| Step {
             session: SessionId(session),
-            super_user,
+            ids: if is_user {
+                vec![Id::new("digest", "u:h")]
+            } else {
+                vec![]
+            },
             request,
             in_flight_max,
         },
@@ -101,10 +105,10 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// Creates and deletes of few paths, by a caller who may do anything, so that the same path comes and goes, with
 /// children and without.
-pub(crate) fn churn() -> impl Strategy<Value = Vec<WriteRequest>> {
+pub(crate) fn churn() -> impl Strategy<Value = Vec<Step>> {
     let path = prop::collection::vec(prop_oneof![3 => Just("a"), 1 => Just("b")], 1..4);
     let path = path.prop_map(|names| format!("/{}", names.join("/")));
-    let step = (path, 0..20, acl_list(), data()).prop_map(|(path, what, acl, data)| {
+    let request = (path, 0..20, acl_list(), data()).prop_map(|(path, what, acl, data)| {
         let create = |op, flags, ttl| {
             let (path, acl, data) = (path.clone(), acl.clone(), data.clone());
             WriteRequest::Create(CreateRequest {
@@ -142,6 +146,12 @@ pub(crate) fn churn() -> impl Strategy<Value = Vec<WriteRequest>> {
             ]),
             _ => WriteRequest::CloseSession,
         }
+    });
+    let step = (1_i64..3, request, 0_usize..8).prop_map(|(session, request, in_flight_max)| Step {
+        session: SessionId(session),
+        ids: vec![Id::new("super", "")],
+        request,
+        in_flight_max,
     });
     prop::collection::vec(step, 1..120)
 }

@@ -451,6 +451,9 @@ fn is_poison_delete(parent: &str, name: &str) -> bool {
 /// Whether Java's server cannot apply the next change below a quota after this data was set.
 fn is_poison_data(path: &str, data: Option<&[u8]>) -> bool {
     split_path(path).is_some_and(|(parent, name)| {
-        name == STATS_NAME && quota_target(parent).is_some() && QuotaText::parse(data).is_none()
+        name == STATS_NAME
+            // The usage of the root is never charged.
+            && quota_target(parent).is_some_and(|target| !target.is_empty())
+            && QuotaText::parse(data).is_none()
     })
 }

@@ -984,6 +984,8 @@ mod quotas {
             .unwrap()
             .data();
         assert_eq!(usage, Some(&b"count=8,bytes=16"[..]), "of the whole tree");
+        world.ok(set_data("/zookeeper/quota/zookeeper_stats", b"garbage", -1));
+        world.ok(create("/charged-nowhere", Persistent));
 
         let mut world = with_quota("count=5,bytes=10", false);
         assert_eq!(world.err(set_data(STATS, b"garbage", -1)), BadArguments);

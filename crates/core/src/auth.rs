@@ -27,14 +27,14 @@ fn digest_id(user_and_password: &[u8], algorithm: DigestAlgorithm) -> String {
 /// The identities that an auth request adds to a connection from `address`, or `None` when it fails.
 pub(crate) fn authenticate(
     scheme: Option<&str>,
-    data: &[u8],
+    data: Option<&[u8]>,
     address: &Id,
     settings: &AuthSettings,
 ) -> Option<Vec<Id>> {
     match scheme? {
         "digest" if settings.digest_enabled => {
-            let id = digest_id(data, settings.digest_algorithm);
             // There is no store of passwords: any user and password make an identity.
+            let id = digest_id(data?, settings.digest_algorithm);
             let mut ids = Vec::new();
             if settings.super_digest.as_ref() == Some(&id) {
                 ids.push(Id::new("super", ""));
@@ -46,7 +46,7 @@ pub(crate) fn authenticate(
         // The client says which ensemble it means to be talking to; it becomes nobody by that.
         "ensemble" => {
             let names = settings.ensemble_names.as_ref()?;
-            let wanted = String::from_utf8_lossy(data);
+            let wanted = String::from_utf8_lossy(data.unwrap_or_default());
             let is_ours = wanted.is_empty()
                 || names
                     .as_ref()
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn ids(scheme: &str, data: &[u8], settings: &AuthSettings) -> Option<Vec<Id>> {
-        authenticate(Some(scheme), data, &Id::new("ip", "10.0.0.1"), settings)
+        authenticate(Some(scheme), Some(data), &Id::new("ip", "10.0.0.1"), settings)
     }
 
     #[test]
@@ -97,7 +97,19 @@ mod tests {
         };
         assert_eq!(ids("digest", b"u:p", &off), None);
         assert_eq!(ids("sasl", b"", &off), None);
-        assert_eq!(authenticate(None, b"", &Id::new("ip", "10.0.0.1"), &off), None);
+        assert_eq!(
+            authenticate(None, Some(b""), &Id::new("ip", "10.0.0.1"), &off),
+            None
+        );
+        assert_eq!(
+            authenticate(
+                Some("digest"),
+                None,
+                &Id::new("ip", "10.0.0.1"),
+                &AuthSettings::default()
+            ),
+            None
+        );
         assert_eq!(ids("ip", b"", &off).unwrap(), [Id::new("ip", "10.0.0.1")]);
     }
 }

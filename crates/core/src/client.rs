@@ -83,8 +83,13 @@ pub enum Delivery {
         /// What became of it.
         outcome: Outcome,
     },
-    /// The oldest sync in work is done.
-    Synced,
+    /// The answer of the oldest request in work, when that is no write.
+    Answer {
+        /// The zxid in its header.
+        zxid: Zxid,
+        /// The whole answer; for setWatches the events that were missed come first.
+        frames: Vec<u8>,
+    },
     /// The session is there, new or renewed.
     SessionOpened {
         /// The session.

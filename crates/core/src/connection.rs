@@ -1,9 +1,10 @@
 //! One connection of a client: from bytes to requests, and from answers to bytes, in the order the protocol
 //! promises.
 //!
-//! - Replies leave in the order of requests (S1). A read that comes behind a write of the same session waits for
-//!   it, and for nothing else (S3, S4): requests in work or waiting are in one queue, and whoever is first decides.
-//! - Writes are handed to the core at once, so that many can be in work.
+//! - Replies leave in the order of requests (S1). What is answered here is answered at once; what the core works on
+//!   is in a queue, and its answers come in that order.
+//! - A read that comes while a write of the same connection is in work follows it to the core, and is answered there
+//!   between that write and the next (S3, S4). So many requests can be in work, and each sees what it must.
 //! - A watch event leaves before any reply that shows the change (W1): the box of deliveries is emptied under the
 //!   same hold of the replica under which reads are answered.
 //! - Auth, and the refusal of unknown operations, are out of that order, as in Java.
@@ -14,10 +15,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use oxkeeper_types::{ErrorCode, Id, OpCode, Outcome, SessionId, WriteRequest, Zxid};
 use oxkeeper_wire as wire;
-use oxkeeper_wire::{ConnectRequest, ConnectResponse, Request, RequestHeader, XID_PING};
+use oxkeeper_wire::{ConnectRequest, ConnectResponse, Request, RequestHeader};
 
 use crate::auth::authenticate;
 use crate::reads::{Reader, answer};
+use crate::server_core::DelayedRead;
 use crate::{Client, CloseReason, Delivery, Event, Now, Replica, SessionHandle, Shared, session_password};
 
 /// What a look at the input came to.
@@ -50,34 +52,16 @@ enum Phase {
     /// Requests are served.
     Open { session: Arc<SessionHandle> },
     /// The client asked to close the session; all later input is dropped.
-    Ending { session: Arc<SessionHandle> },
+    Ending,
 }
 
-/// A request that is not answered yet. The first in the queue is always one that the core works on.
+/// A request that the core works on.
 #[derive(Debug)]
-enum Pending {
-    /// The core works on it.
-    Write {
-        xid: i32,
-        op: OpCode,
-        received_ms: u64,
-        large_bytes: usize,
-    },
-    /// The core says when everything before it is applied.
-    Sync {
-        xid: i32,
-        path: Option<String>,
-        received_ms: u64,
-    },
-    /// Waits for the ones before it.
-    Waiting {
-        xid: i32,
-        op: OpCode,
-        body: Box<[u8]>,
-        identities: Arc<[Id]>,
-        received_ms: u64,
-        large_bytes: usize,
-    },
+struct Pending {
+    xid: i32,
+    op: OpCode,
+    received_ms: u64,
+    large_bytes: usize,
 }
 
 /// What is counted of one look at the input, added to the shared counters at its end.
@@ -118,7 +102,7 @@ impl Connection {
 
     /// Whether the connection has a session.
     pub fn has_session(&self) -> bool {
-        matches!(self.phase, Phase::Open { .. } | Phase::Ending { .. })
+        matches!(self.phase, Phase::Open { .. } | Phase::Ending)
     }
 
     /// Takes what the core has delivered, then as many requests of `input` as possible; appends output to `out` and
@@ -136,7 +120,7 @@ impl Connection {
         let mut consumed = 0;
         let mut verdict = self.take_deliveries(now, &replica, out, &mut tally);
         while verdict == Verdict::Open {
-            if matches!(self.phase, Phase::Ending { .. }) {
+            if matches!(self.phase, Phase::Ending) {
                 consumed = input.len();
                 break;
             }
@@ -217,7 +201,7 @@ impl Connection {
                 let session = session.clone();
                 self.take_request(now, replica, &session, frame, out, submit, tally)
             }
-            Phase::Opening { .. } | Phase::Ending { .. } => Verdict::Open,
+            Phase::Opening { .. } | Phase::Ending => Verdict::Open,
         }
     }
 
@@ -311,17 +295,8 @@ impl Connection {
                 return self.refuse_operation(xid, op.code(), out, tally);
             }
             OpCode::CloseSession => {
-                self.phase = Phase::Ending {
-                    session: session.clone(),
-                };
+                self.phase = Phase::Ending;
                 self.submit_write(session.id, xid, WriteRequest::CloseSession, submit);
-                self.enqueue(Pending::Write {
-                    xid,
-                    op,
-                    received_ms,
-                    large_bytes,
-                });
-                return Verdict::Open;
             }
             OpCode::Create
             | OpCode::Create2
@@ -331,56 +306,59 @@ impl Connection {
             | OpCode::SetData
             | OpCode::SetAcl
             | OpCode::Multi
-            | OpCode::Reconfig => {
-                if let Ok(Request::Write(request)) = wire::decode_request(op, body) {
-                    self.submit_write(session.id, xid, request, submit);
-                    self.enqueue(Pending::Write {
-                        xid,
-                        op,
-                        received_ms,
-                        large_bytes,
-                    });
-                    return Verdict::Open;
-                }
+            | OpCode::Reconfig
+                if let Ok(Request::Write(request)) = wire::decode_request(op, body) =>
+            {
+                self.submit_write(session.id, xid, request, submit);
             }
-            OpCode::Sync => {
-                if let Ok(Request::Sync { path }) = wire::decode_request(op, body) {
-                    let path = path.map(std::borrow::Cow::into_owned);
-                    submit(Event::Sync {
-                        client: self.client.clone(),
-                    });
-                    self.enqueue(Pending::Sync {
-                        xid,
-                        path,
-                        received_ms,
-                    });
-                    self.give_back_large(large_bytes);
-                    return Verdict::Open;
-                }
+            OpCode::Sync if let Ok(Request::Sync { path }) = wire::decode_request(op, body) => {
+                let path = path.map(std::borrow::Cow::into_owned);
+                submit(Event::Sync {
+                    client: self.client.clone(),
+                    path,
+                    xid,
+                });
             }
-            _ => {}
+            // A read, a ping, or what cannot be decoded.
+            _ if self.pending.is_empty() => {
+                let settings = &self.shared.settings;
+                let (connection, identities) = (self.client.id, &*self.identities);
+                let reader = Reader {
+                    connection,
+                    session: session.id,
+                    identities,
+                    settings,
+                };
+                let before = out.len();
+                answer(replica, &reader, xid, op, body, out);
+                self.give_back_large(large_bytes);
+                self.shared.stats.count_response(out.len() - before);
+                self.client
+                    .stats
+                    .note(op, xid, replica.last_processed.0, received_ms, 0);
+                tally.sent += 1;
+                tally.answered_at_once += 1;
+                return Verdict::Open;
+            }
+            _ => submit(Event::Read {
+                client: self.client.clone(),
+                session: session.id,
+                read: DelayedRead {
+                    xid,
+                    op,
+                    body: body.into(),
+                    identities: self.identities.clone(),
+                    received_ms,
+                },
+            }),
         }
-        // A read, a ping, or what cannot be decoded: answered in its turn.
-        if self.pending.is_empty() {
-            let identities = self.identities.clone();
-            self.answer(replica, session.id, xid, op, body, &identities, out);
-            self.give_back_large(large_bytes);
-            self.client
-                .stats
-                .note(op, xid, replica.last_processed.0, received_ms, 0);
-            tally.sent += 1;
-            tally.answered_at_once += 1;
-        } else {
-            let (body, identities) = (body.into(), self.identities.clone());
-            self.enqueue(Pending::Waiting {
-                xid,
-                op,
-                body,
-                identities,
-                received_ms,
-                large_bytes,
-            });
-        }
+        self.shared.outstanding.fetch_add(1, Relaxed);
+        self.pending.push_back(Pending {
+            xid,
+            op,
+            received_ms,
+            large_bytes,
+        });
         Verdict::Open
     }
 
@@ -407,17 +385,10 @@ impl Connection {
         });
     }
 
-    fn enqueue(&mut self, pending: Pending) {
-        self.shared.outstanding.fetch_add(1, Relaxed);
-        self.pending.push_back(pending);
-    }
-
     /// Gives back what an answered or abandoned request held of the server's limits.
     fn release(&self, pending: &Pending) {
         self.shared.outstanding.fetch_sub(1, Relaxed);
-        if let Pending::Write { large_bytes, .. } | Pending::Waiting { large_bytes, .. } = pending {
-            self.give_back_large(*large_bytes);
-        }
+        self.give_back_large(pending.large_bytes);
     }
 
     /// Reserves room for a large request: its size, 0 for one that is not large, `None` when there is no room.
@@ -468,12 +439,7 @@ impl Connection {
         match request {
             Request::Auth { scheme, data } => {
                 let address = Id::new("ip", &self.client.peer.ip().to_canonical().to_string());
-                let added = authenticate(
-                    scheme.as_deref(),
-                    data.unwrap_or_default(),
-                    &address,
-                    &self.shared.settings.auth,
-                );
+                let added = authenticate(scheme.as_deref(), data, &address, &self.shared.settings.auth);
                 tally.sent += 1;
                 match added {
                     Some(ids) => {
@@ -503,40 +469,6 @@ impl Connection {
 
     // ---- output ----------------------------------------------------------------------------------------------
 
-    /// Answers what needs no core: a read, a ping, or a request that cannot be decoded.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "a request is these; bundling would only rename it"
-    )]
-    fn answer(
-        &self,
-        replica: &Replica,
-        session: SessionId,
-        xid: i32,
-        op: OpCode,
-        body: &[u8],
-        identities: &[Id],
-        out: &mut Vec<u8>,
-    ) {
-        let before = out.len();
-        let settings = &self.shared.settings;
-        match wire::decode_request(op, body) {
-            Ok(Request::Read(request)) => {
-                let reader = Reader {
-                    connection: self.client.id,
-                    session,
-                    identities,
-                    settings,
-                };
-                answer(replica, &reader, xid, &request, out);
-            }
-            Ok(Request::Ping) => wire::reply_header(out, XID_PING, replica.last_processed, 0),
-            Ok(_) => unreachable!("{op:?} goes to the core"),
-            Err(error) => wire::reply_undecodable(out, xid, replica.last_processed, &error),
-        }
-        self.shared.stats.count_response(out.len() - before);
-    }
-
     fn take_deliveries(
         &mut self,
         now: Now,
@@ -544,52 +476,28 @@ impl Connection {
         out: &mut Vec<u8>,
         tally: &mut Tally,
     ) -> Verdict {
-        let mut deliveries: VecDeque<Delivery> = self.client.take_deliveries().into();
-        while let Some(delivery) = deliveries.pop_front() {
+        for delivery in self.client.take_deliveries() {
             match delivery {
                 Delivery::WatchEvent { zxid, kind, path } => {
                     wire::watch_event(out, zxid, kind, &path);
                     tally.sent += 1;
                 }
                 Delivery::Outcome { zxid, outcome } => {
-                    let Some(
-                        pending @ Pending::Write {
-                            xid, op, received_ms, ..
-                        },
-                    ) = self.pending.pop_front()
-                    else {
-                        unreachable!("S1: an outcome is for the oldest request in work");
-                    };
-                    self.release(&pending);
+                    let pending = self.take_pending();
                     let before = out.len();
-                    wire::encode_outcome(out, xid, zxid, &outcome);
-                    self.shared.stats.count_response(out.len() - before);
-                    self.note_delayed(now, op, xid, zxid, received_ms, tally);
-                    if op == OpCode::CloseSession {
+                    wire::encode_outcome(out, pending.xid, zxid, &outcome);
+                    self.note_answered(now, &pending, zxid, out.len() - before, tally);
+                    if pending.op == OpCode::CloseSession {
                         return Verdict::Close(CloseReason::SessionClosed);
                     }
                     if is_session_moved(&outcome) {
                         return Verdict::Close(CloseReason::SessionRenewedElsewhere);
                     }
-                    self.answer_waiting(now, replica, &mut deliveries, out, tally);
                 }
-                Delivery::Synced => {
-                    let Some(pending @ Pending::Sync { .. }) = self.pending.pop_front() else {
-                        unreachable!("S1: a sync is answered when it is the oldest request in work");
-                    };
-                    self.release(&pending);
-                    if let Pending::Sync {
-                        xid,
-                        path,
-                        received_ms,
-                    } = pending
-                    {
-                        wire::reply(out, xid, replica.last_processed, |encoder| {
-                            encoder.buffer(path.as_deref().map(str::as_bytes));
-                        });
-                        self.note_delayed(now, OpCode::Sync, xid, replica.last_processed, received_ms, tally);
-                    }
-                    self.answer_waiting(now, replica, &mut deliveries, out, tally);
+                Delivery::Answer { zxid, frames } => {
+                    let pending = self.take_pending();
+                    out.extend_from_slice(&frames);
+                    self.note_answered(now, &pending, zxid, frames.len(), tally);
                 }
                 Delivery::SessionOpened { session, timeout_ms } => {
                     let Phase::Opening { read_only } = self.phase else {
@@ -602,6 +510,10 @@ impl Connection {
                         read_only: read_only.map(|_| false),
                     };
                     response.encode(out);
+                    let zxid = replica.last_processed.0;
+                    self.client
+                        .stats
+                        .note(OpCode::CreateSession, 0, zxid, now.monotonic_ms, 0);
                     tally.sent += 1;
                     self.phase = Phase::Open { session };
                 }
@@ -609,7 +521,7 @@ impl Connection {
                     let Phase::Opening { read_only } = self.phase else {
                         continue;
                     };
-                    ConnectResponse::invalid(read_only).encode(out);
+                    ConnectResponse::invalid(read_only.map(|_| false)).encode(out);
                     tally.sent += 1;
                     return Verdict::Close(CloseReason::SessionRefused);
                 }
@@ -619,64 +531,24 @@ impl Connection {
         Verdict::Open
     }
 
-    /// Answers the requests that waited for the one just answered. They see the replica as it is now, so all
-    /// events of it go out before them, also those that were delivered behind outcomes still to come (W1).
-    fn answer_waiting(
-        &mut self,
-        now: Now,
-        replica: &Replica,
-        deliveries: &mut VecDeque<Delivery>,
-        out: &mut Vec<u8>,
-        tally: &mut Tally,
-    ) {
-        if matches!(self.pending.front(), Some(Pending::Waiting { .. })) {
-            deliveries.retain(|delivery| {
-                let Delivery::WatchEvent { zxid, kind, path } = delivery else {
-                    return true;
-                };
-                wire::watch_event(out, *zxid, *kind, path);
-                tally.sent += 1;
-                false
-            });
-        }
-        let wait_ms_max = self.shared.settings.limits.throttled_op_wait_ms;
-        while let Some(Pending::Waiting { .. }) = self.pending.front() {
-            let Some(pending) = self.pending.pop_front() else {
-                break;
-            };
-            self.release(&pending);
-            let Pending::Waiting {
-                xid,
-                op,
-                body,
-                identities,
-                received_ms,
-                ..
-            } = pending
-            else {
-                break;
-            };
-            let (Phase::Open { session } | Phase::Ending { session }) = &self.phase else {
-                break;
-            };
-            let waited_ms = now.monotonic_ms.saturating_sub(received_ms);
-            if wait_ms_max > 0 && waited_ms > wait_ms_max && op != OpCode::Ping {
-                wire::reply_header(out, xid, replica.last_processed, ErrorCode::ThrottledOp.code());
-            } else {
-                self.answer(replica, session.id, xid, op, &body, &identities, out);
-            }
-            self.note_delayed(now, op, xid, replica.last_processed, received_ms, tally);
-        }
+    /// The oldest request in work, which the next answer of the core is for (S1).
+    fn take_pending(&mut self) -> Pending {
+        let Some(pending) = self.pending.pop_front() else {
+            unreachable!("S1: the core answers what it was asked, once");
+        };
+        self.release(&pending);
+        pending
     }
 
-    fn note_delayed(&self, now: Now, op: OpCode, xid: i32, zxid: Zxid, received_ms: u64, tally: &mut Tally) {
-        let latency_ms = now.monotonic_ms.saturating_sub(received_ms);
+    fn note_answered(&self, now: Now, pending: &Pending, zxid: Zxid, bytes: usize, tally: &mut Tally) {
+        let latency_ms = now.monotonic_ms.saturating_sub(pending.received_ms);
         tally.sent += 1;
+        self.shared.stats.count_response(bytes);
         self.shared.stats.requests.count_latency(1, latency_ms);
         self.client.stats.requests.count_latency(1, latency_ms);
         self.client
             .stats
-            .note(op, xid, zxid.0, now.monotonic_ms, latency_ms);
+            .note(pending.op, pending.xid, zxid.0, now.monotonic_ms, latency_ms);
     }
 }
 

@@ -23,7 +23,7 @@ pub use client::{Client, CloseReason, Delivery};
 pub use connection::{Connection, Progress, Verdict};
 pub use recovery::{Recovered, recover, write_snapshot};
 pub use replica::{Replica, Shared, WatchSets};
-pub use server_core::{Action, Event, ServerCore};
+pub use server_core::{Action, DelayedRead, Event, ServerCore};
 pub use sessions::{SessionHandle, SessionTable, session_password};
 pub use settings::{AuthSettings, ContainerSettings, CoreSettings, DigestAlgorithm, LimitSettings};
 pub use stats::{ConnectionStats, RequestStats, ServerStats};

@@ -2,10 +2,11 @@
 
 use oxkeeper_tree::{ConnectionId, Watches, check_permission, redact_digest};
 use oxkeeper_types::{
-    AddWatchMode, ErrorCode, Id, Permissions, ReadRequest, SessionId, SubRead, WatchEventKind, WatchPaths,
-    Zxid,
+    AddWatchMode, ErrorCode, Id, OpCode, Permissions, ReadRequest, SessionId, SubRead, WatchEventKind,
+    WatchPaths, Zxid,
 };
 use oxkeeper_wire as wire;
+use oxkeeper_wire::Request;
 
 use crate::{CoreSettings, Replica};
 
@@ -20,16 +21,26 @@ pub(crate) struct Reader<'a> {
     pub(crate) settings: &'a CoreSettings,
 }
 
-/// Appends the answer of a read to `out`; those of setWatches begin with the events that were missed.
+/// Appends the answer of a request that is no write to `out`: of a read, a ping, or what cannot be decoded. That of
+/// setWatches begins with the events that were missed.
 pub(crate) fn answer(
     replica: &Replica,
     reader: &Reader<'_>,
     xid: i32,
-    request: &ReadRequest<'_>,
+    op: OpCode,
+    body: &[u8],
     out: &mut Vec<u8>,
 ) {
-    if let Err(error) = try_answer(replica, reader, xid, request, out) {
-        wire::reply_header(out, xid, replica.last_processed, error.code());
+    let zxid = replica.last_processed;
+    match wire::decode_request(op, body) {
+        Ok(Request::Read(request)) => {
+            if let Err(error) = try_answer(replica, reader, xid, &request, out) {
+                wire::reply_header(out, xid, zxid, error.code());
+            }
+        }
+        Ok(Request::Ping) => wire::reply_header(out, wire::XID_PING, zxid, 0),
+        Ok(_) => unreachable!("{op:?} goes to the core"),
+        Err(error) => wire::reply_undecodable(out, xid, zxid, &error),
     }
 }
 
@@ -97,7 +108,9 @@ fn try_answer(
         ReadRequest::GetAllChildrenNumber { path } => {
             let znode = replica.tree.znode(path).ok_or(ErrorCode::NoNode)?;
             reader.may(znode.acl(), Permissions::READ)?;
-            let descendants = i32::try_from(znode.descendants()).unwrap_or(i32::MAX);
+            // Asked by the root's alias, Java counts the alias itself too.
+            let descendants = znode.descendants() + usize::from(path.is_empty());
+            let descendants = i32::try_from(descendants).unwrap_or(i32::MAX);
             wire::reply(out, xid, zxid, |encoder| encoder.int(descendants));
         }
         ReadRequest::GetEphemerals { prefix } => {

@@ -9,14 +9,18 @@
 //! A standalone server commits what its own log holds. Nothing is applied, and so nothing is acknowledged, before
 //! the durable event came back (Z9, D2).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use oxkeeper_tree::{Caller, Overlay};
-use oxkeeper_types::{Id, Outcome, ServerId, SessionId, Txn, TxnDigest, TxnHeader, WriteRequest, Zxid};
+use oxkeeper_tree::{Caller, ConnectionId, Overlay};
+use oxkeeper_types::{
+    ErrorCode, Id, OpCode, ServerId, SessionId, Txn, TxnDigest, TxnHeader, WriteRequest, Zxid,
+};
+use oxkeeper_wire as wire;
 
-use crate::replica::{Shared, WatchFire};
+use crate::reads::{Reader, answer};
+use crate::replica::{Replica, Shared, WatchFire};
 use crate::sessions::first_session_id;
 use crate::{Client, CloseReason, Delivery, Now, SessionTable, session_password};
 
@@ -57,10 +61,23 @@ pub enum Event {
         /// Who it had shown to be when the request came in.
         identities: Arc<[Id]>,
     },
+    /// A client reads behind writes of its own.
+    Read {
+        /// Its connection.
+        client: Arc<Client>,
+        /// Its session.
+        session: SessionId,
+        /// What it asks.
+        read: DelayedRead,
+    },
     /// A client wants to know when everything before is applied.
     Sync {
         /// Its connection.
         client: Arc<Client>,
+        /// Echoed in the answer.
+        path: Option<String>,
+        /// The xid of the request.
+        xid: i32,
     },
     /// A connection ended.
     Disconnected {
@@ -90,17 +107,41 @@ pub enum Action {
     Wake(Arc<Client>),
 }
 
+/// A read, a ping or an undecodable request that came while the core had work of the same connection.
+#[derive(Debug)]
+pub struct DelayedRead {
+    /// The xid of the request.
+    pub xid: i32,
+    /// The operation.
+    pub op: OpCode,
+    /// The request, not decoded.
+    pub body: Box<[u8]>,
+    /// Who the connection had shown to be when the request came in.
+    pub identities: Arc<[Id]>,
+    /// When it came in, monotonic ms.
+    pub received_ms: u64,
+}
+
 /// What was accepted and is not applied yet, in order.
 #[derive(Debug)]
-enum InFlight {
+struct InFlight {
+    step: Step,
+    client: Option<Arc<Client>>,
+    session: SessionId,
+    /// What the connection asked after this and before its next step: answered as soon as this is applied, before
+    /// anything else is.
+    reads: Vec<DelayedRead>,
+}
+
+#[derive(Debug)]
+enum Step {
     Txn {
         header: TxnHeader,
         txn: Txn,
         digest: Option<TxnDigest>,
-        client: Option<Arc<Client>>,
     },
     /// Waits for all txns before it.
-    Sync { client: Arc<Client> },
+    Sync { xid: i32, path: Option<String> },
 }
 
 /// The writing side of one server.
@@ -114,6 +155,10 @@ pub struct ServerCore {
     /// The newest zxid given out; every txn in `in_flight` has a zxid up to this one, in order.
     last_proposed: Zxid,
     in_flight: VecDeque<InFlight>,
+    /// How many steps were ever taken from the front of `in_flight`: the number of its first.
+    steps_done: u64,
+    /// The number of the newest step of each connection that has one in flight.
+    newest_step: HashMap<ConnectionId, u64>,
     actions: VecDeque<Action>,
     /// When to look for containers and znodes whose time is over.
     container_check_ms: u64,
@@ -142,6 +187,8 @@ impl ServerCore {
             overlay: Overlay::default(),
             last_proposed,
             in_flight: VecDeque::new(),
+            steps_done: 0,
+            newest_step: HashMap::new(),
             actions: VecDeque::new(),
             container_check_ms: now.monotonic_ms + shared.settings.containers.check_interval_ms,
             container_candidates: VecDeque::new(),
@@ -172,12 +219,17 @@ impl ServerCore {
             } => {
                 self.write(now, client, session, cxid, request, &identities);
             }
-            Event::Sync { client } => {
-                self.in_flight.push_back(InFlight::Sync { client });
-                self.apply_through(Zxid::ZERO);
+            Event::Read {
+                client,
+                session,
+                read,
+            } => self.read(now, client, session, read),
+            Event::Sync { client, path, xid } => {
+                self.enqueue(Step::Sync { xid, path }, SessionId::NONE, Some(client));
+                self.apply_through(now, Zxid::ZERO);
             }
             Event::Disconnected { client } => self.disconnected(&client),
-            Event::LogDurable { up_to } => self.apply_through(up_to),
+            Event::LogDurable { up_to } => self.apply_through(now, up_to),
             Event::DeadlineReached => {
                 self.expire_sessions(now);
                 self.remove_containers(now);
@@ -274,20 +326,12 @@ impl ServerCore {
         request: WriteRequest,
         identities: &[Id],
     ) {
-        if self
-            .sessions
-            .client_of(session)
-            .is_none_or(|owner| owner.id != client.id)
-        {
-            // A newer connection has the session, and this one is being closed; or the session has ended.
+        // A newer connection may have the session, or it has ended; then this one is being closed.
+        if !self.has_live_session(&client, session) {
             return;
         }
         if matches!(request, WriteRequest::CloseSession) {
-            if !self.sessions.begin_close(session) {
-                return;
-            }
-        } else if !self.sessions.is_live(session) {
-            return;
+            self.sessions.begin_close(session);
         }
         self.propose(now, session, cxid, request, identities, Some(client));
     }
@@ -320,50 +364,160 @@ impl ServerCore {
         };
         self.last_proposed = zxid;
         let mut entry = Vec::with_capacity(128);
-        oxkeeper_wire::encode_txn_entry(&mut entry, &header, &txn, digest.as_ref());
+        wire::encode_txn_entry(&mut entry, &header, &txn, digest.as_ref());
         self.actions.push_back(Action::AppendToLog { zxid, entry });
-        self.in_flight.push_back(InFlight::Txn {
-            header,
-            txn,
-            digest,
+        self.enqueue(Step::Txn { header, txn, digest }, session, client);
+    }
+
+    fn enqueue(&mut self, step: Step, session: SessionId, client: Option<Arc<Client>>) {
+        if let Some(client) = &client {
+            self.newest_step
+                .insert(client.id, self.steps_done + self.in_flight.len() as u64);
+        }
+        self.in_flight.push_back(InFlight {
+            step,
             client,
+            session,
+            reads: Vec::new(),
         });
     }
 
+    /// Whether `client` has the session, and nobody has decided its end.
+    fn has_live_session(&self, client: &Client, session: SessionId) -> bool {
+        self.sessions.is_live(session)
+            && self
+                .sessions
+                .client_of(session)
+                .is_some_and(|owner| owner.id == client.id)
+    }
+
+    /// Answers a read behind the newest step of its connection, or at once when that is done.
+    fn read(&mut self, now: Now, client: Arc<Client>, session: SessionId, read: DelayedRead) {
+        if !self.has_live_session(&client, session) {
+            return;
+        }
+        let step = self.newest_step.get(&client.id).and_then(|number| {
+            let at = usize::try_from(number - self.steps_done).ok()?;
+            self.in_flight.get_mut(at)
+        });
+        match step {
+            Some(step) => {
+                step.session = session;
+                step.reads.push(read);
+            }
+            None => {
+                let shared = self.shared.clone();
+                self.answer(now, &shared.replica.read(), &client, session, &read);
+                self.actions.extend(self.to_wake.drain(..).map(Action::Wake));
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        client: &Arc<Client>,
+        session: SessionId,
+        read: &DelayedRead,
+    ) {
+        let DelayedRead {
+            xid,
+            op,
+            body,
+            identities,
+            received_ms,
+        } = read;
+        let settings = &self.shared.settings;
+        let wait_ms_max = settings.limits.throttled_op_wait_ms;
+        let waited_ms = now.monotonic_ms.saturating_sub(*received_ms);
+        let mut frames = Vec::new();
+        if wait_ms_max > 0 && waited_ms > wait_ms_max && *op != OpCode::Ping {
+            wire::reply_header(
+                &mut frames,
+                *xid,
+                replica.last_processed,
+                ErrorCode::ThrottledOp.code(),
+            );
+        } else {
+            let reader = Reader {
+                connection: client.id,
+                session,
+                identities,
+                settings,
+            };
+            answer(replica, &reader, *xid, *op, body, &mut frames);
+        }
+        self.deliver_later(
+            client.clone(),
+            Delivery::Answer {
+                zxid: replica.last_processed,
+                frames,
+            },
+        );
+    }
+
     /// Applies everything in flight that is durable, and answers it.
-    fn apply_through(&mut self, durable: Zxid) {
-        let is_ready = |next: &InFlight| match next {
-            InFlight::Txn { header, .. } => header.zxid <= durable,
-            InFlight::Sync { .. } => true,
+    fn apply_through(&mut self, now: Now, durable: Zxid) {
+        let is_ready = |next: &mut InFlight| match next.step {
+            Step::Txn { header, .. } => header.zxid <= durable,
+            Step::Sync { .. } => true,
         };
-        while self.in_flight.front().is_some_and(is_ready) {
-            let shared = self.shared.clone();
+        let shared = self.shared.clone();
+        let mut next = self.in_flight.pop_front_if(is_ready);
+        while next.is_some() {
             let mut replica = shared.replica.write();
             for _ in 0..APPLY_BATCH_MAX {
-                if !self.in_flight.front().is_some_and(is_ready) {
-                    break;
-                }
-                match self.in_flight.pop_front() {
-                    Some(InFlight::Txn {
-                        header,
-                        txn,
-                        digest,
-                        client,
-                    }) => {
-                        self.apply(&mut replica, header, txn, digest, client);
-                    }
-                    Some(InFlight::Sync { client }) => self.deliver_later(client, Delivery::Synced),
-                    None => {}
-                }
+                let Some(step) = next else { break };
+                self.finish_step(now, &mut replica, step);
+                next = self.in_flight.pop_front_if(is_ready);
             }
             drop(replica);
             self.actions.extend(self.to_wake.drain(..).map(Action::Wake));
         }
     }
 
+    fn finish_step(&mut self, now: Now, replica: &mut Replica, done: InFlight) {
+        let InFlight {
+            step,
+            client,
+            session,
+            reads,
+        } = done;
+        if let Some(client) = &client
+            && self.newest_step.get(&client.id) == Some(&self.steps_done)
+        {
+            self.newest_step.remove(&client.id);
+        }
+        self.steps_done += 1;
+        match step {
+            Step::Txn { header, txn, digest } => self.apply(replica, header, txn, digest, client.clone()),
+            Step::Sync { xid, path } => {
+                let mut frames = Vec::new();
+                wire::reply(&mut frames, xid, replica.last_processed, |encoder| {
+                    encoder.buffer(path.as_deref().map(str::as_bytes));
+                });
+                if let Some(client) = client.clone() {
+                    self.deliver_later(
+                        client,
+                        Delivery::Answer {
+                            zxid: replica.last_processed,
+                            frames,
+                        },
+                    );
+                }
+            }
+        }
+        for read in reads {
+            if let Some(client) = &client {
+                self.answer(now, replica, client, session, &read);
+            }
+        }
+    }
+
     fn apply(
         &mut self,
-        replica: &mut crate::Replica,
+        replica: &mut Replica,
         header: TxnHeader,
         txn: Txn,
         digest: Option<TxnDigest>,

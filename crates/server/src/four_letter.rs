@@ -251,7 +251,7 @@ fn full_line(client: &Client, service: &Service) -> String {
             stats.last_response_ms.load(Relaxed),
             stats.last_latency_ms.load(Relaxed),
             stats.requests.latency_ms_min(),
-            decimal(stats.requests.latency_ms_average()),
+            stats.requests.latency_ms_average().floor(),
             stats.requests.latency_ms_max(),
         );
     }
@@ -294,7 +294,7 @@ fn conf(service: &Service) -> String {
         config.limits.connections_per_address_max.unwrap_or(0),
         config.session.timeout_ms_min,
         config.session.timeout_ms_max,
-        config.client.backlog,
+        config.client.backlog.map_or(-1, i64::from),
     )
 }
 

@@ -102,7 +102,12 @@ pub async fn serve(
     let (started, config) = {
         let tree = settings.tree.clone();
         run_blocking("recovery", move || {
-            Ok((snapshot_worker::start(&config.storage, &tree)?, config))
+            let limits = &config.limits;
+            let entry_bytes_max = limits.frame_bytes_max.saturating_add(limits.record_extra_bytes);
+            Ok((
+                snapshot_worker::start(&config.storage, entry_bytes_max, &tree)?,
+                config,
+            ))
         })
         .await?
     };

@@ -16,6 +16,9 @@ use crate::config::ClientPortConfig;
 use crate::registry::Refused;
 use crate::service::Service;
 
+/// Connections that may wait to be accepted when `clientPortListenBacklog` is not set. (Java has 50, which a reconnect
+/// of a few hundred clients overflows.)
+const BACKLOG_DEFAULT: u32 = 1024;
 /// How long accepting rests after the system had no resources for another connection.
 const RESOURCES_PAUSE: Duration = Duration::from_millis(50);
 
@@ -40,7 +43,7 @@ pub(crate) fn bind(config: &ClientPortConfig) -> Result<(TcpListener, SocketAddr
     Err(failure.unwrap_or(ServeError::WorkerEnded("listener")))
 }
 
-fn bind_to(address: SocketAddr, backlog: u32) -> std::io::Result<(TcpListener, SocketAddr)> {
+fn bind_to(address: SocketAddr, backlog: Option<u32>) -> std::io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted server must get its port back at once.
     socket.set_reuse_address(true)?;
@@ -49,7 +52,7 @@ fn bind_to(address: SocketAddr, backlog: u32) -> std::io::Result<(TcpListener, S
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    socket.listen(i32::try_from(backlog.unwrap_or(BACKLOG_DEFAULT)).unwrap_or(i32::MAX))?;
     let listener = TcpListener::from_std(socket.into())?;
     let bound = listener.local_addr()?;
     Ok((listener, bound))

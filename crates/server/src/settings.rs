@@ -18,6 +18,7 @@ pub(crate) fn core_settings(config: &ServerConfig) -> CoreSettings {
             close_session_txn: session.close_session_txn,
             enforce_quota: znode.enforce_quota,
             skip_acl: auth.skip_acl,
+            reconfig_enabled: znode.reconfig_enabled,
             container_never_used_ms_max: znode
                 .container_never_used_age_max
                 .map_or(0, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),

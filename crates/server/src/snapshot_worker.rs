@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use oxkeeper_core::{Replica, Shared, recover as recover_replica, write_snapshot};
 use oxkeeper_storage::{
-    Compression, Disk, LogSettings, RealDisk, Storage, StorageError, StorageSettings, TxnLog,
+    Compression, Disk, LogSettings, ReadLimits, RealDisk, Storage, StorageError, StorageSettings, TxnLog,
 };
 use oxkeeper_tree::TreeSettings;
 use parking_lot::RwLock;
@@ -25,7 +25,7 @@ pub(crate) struct Started {
 }
 
 /// Opens the directories that the configuration names.
-pub(crate) fn open(config: &StorageConfig) -> Result<Storage, StorageError> {
+pub(crate) fn open(config: &StorageConfig, entry_bytes_max: u32) -> Result<Storage, StorageError> {
     let disk = |directory: &Path| -> Arc<dyn Disk> { Arc::new(RealDisk::new(directory)) };
     let settings = StorageSettings {
         create_directories: config.create_directories,
@@ -41,16 +41,23 @@ pub(crate) fn open(config: &StorageConfig) -> Result<Storage, StorageError> {
             force_sync: config.force_sync,
             file_bytes_limit: config.log_size_limit_bytes,
         },
-        ..StorageSettings::default()
+        limits: ReadLimits {
+            // Never below what was acknowledged: a request of the longest kind, and what is added to it.
+            entry_bytes_max: ReadLimits::default().entry_bytes_max.max(entry_bytes_max),
+        },
     };
     let log_dir = (!config.is_one_directory()).then(|| disk(&config.log_dir));
     Storage::open(disk(&config.data_dir), log_dir, settings)
 }
 
 /// Recovers the state and opens the log. An empty directory gets its first snapshot before that.
-pub(crate) fn start(config: &StorageConfig, tree: &TreeSettings) -> Result<Started, StorageError> {
+pub(crate) fn start(
+    config: &StorageConfig,
+    entry_bytes_max: u32,
+    tree: &TreeSettings,
+) -> Result<Started, StorageError> {
     let begun = Instant::now();
-    let storage = open(config)?;
+    let storage = open(config, entry_bytes_max)?;
     let recovered = recover_replica(&storage, tree)?;
     for note in &recovered.notes {
         tracing::warn!("{note}");

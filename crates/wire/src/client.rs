@@ -229,15 +229,15 @@ pub fn decode_request(op: OpCode, body: &[u8]) -> Result<Request<'_>, DecodeErro
         },
         OpCode::MultiRead => multi_read(decoder)?,
         OpCode::CheckWatches => ReadRequest::CheckWatches {
-            path: path(decoder)?,
+            path: watched_path(decoder)?,
             selector: watch_selector(decoder)?,
         },
         OpCode::RemoveWatches => ReadRequest::RemoveWatches {
-            path: path(decoder)?,
+            path: watched_path(decoder)?,
             selector: watch_selector(decoder)?,
         },
         OpCode::AddWatch => ReadRequest::AddWatch {
-            path: path(decoder)?,
+            path: watched_path(decoder)?,
             mode: {
                 let mode = decoder.int()?;
                 AddWatchMode::from_code(mode).ok_or(DecodeError::BadValue {
@@ -274,6 +274,11 @@ pub fn decode_request(op: OpCode, body: &[u8]) -> Result<Request<'_>, DecodeErro
 
 fn path<'a>(decoder: &mut Decoder<'a>) -> Result<Cow<'a, str>, DecodeError> {
     decoder.required_string("a path")
+}
+
+/// The path of a watch. Java lets a null one pass, which no event can be about; the empty path is as good.
+fn watched_path<'a>(decoder: &mut Decoder<'a>) -> Result<Cow<'a, str>, DecodeError> {
+    Ok(decoder.string()?.unwrap_or_default())
 }
 
 fn paths(decoder: &mut Decoder<'_>) -> Result<Vec<String>, DecodeError> {

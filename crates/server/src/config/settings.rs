@@ -65,8 +65,8 @@ pub struct ClientPortConfig {
     pub address: Option<IpAddr>,
     /// `clientPort`: TCP port; 0 takes any free one. Default 2181, though a `zoo.cfg` must name it.
     pub port: u16,
-    /// `clientPortListenBacklog`: connections the kernel holds until they are accepted. Default 50, as in Java.
-    pub backlog: u32,
+    /// `clientPortListenBacklog`: connections the kernel holds until they are accepted. `None` (default): 1024.
+    pub backlog: Option<u32>,
     /// `clientTcpKeepAlive`: SO_KEEPALIVE on accepted sockets. Default false.
     pub tcp_keep_alive: bool,
     /// `nio.sessionlessCnxnTimeout`: how long a connection may stay without a session. Default 10 s.
@@ -78,7 +78,7 @@ impl Default for ClientPortConfig {
         ClientPortConfig {
             address: None,
             port: 2181,
-            backlog: 50,
+            backlog: None,
             tcp_keep_alive: false,
             sessionless_timeout: Duration::from_secs(10),
         }
@@ -298,6 +298,9 @@ pub struct ConnectionThrottleConfig {
 /// What znodes there are and what is watched over in the background.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZnodeConfig {
+    /// `reconfigEnabled`: whether reconfig is allowed. A standalone server cannot do it and says so; otherwise it
+    /// says that it is switched off. Default false.
+    pub reconfig_enabled: bool,
     /// `extendedTypesEnabled`: allow znodes with a time to live. Default false.
     pub extended_types: bool,
     /// `emulate353TTLNodes`: read TTLs in the bit layout of ZooKeeper 3.5.3. Default false.
@@ -317,6 +320,7 @@ pub struct ZnodeConfig {
 impl Default for ZnodeConfig {
     fn default() -> Self {
         ZnodeConfig {
+            reconfig_enabled: false,
             extended_types: false,
             emulate_353_ttl: false,
             enforce_quota: false,

@@ -153,7 +153,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     }),
     file_key("clientPortListenBacklog", |draft, entry| {
         if let Ok(backlog @ 1..) = u32::try_from(entry.int()?) {
-            draft.config.client.backlog = backlog;
+            draft.config.client.backlog = Some(backlog);
         }
         Ok(())
     }),
@@ -443,6 +443,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         Ok(())
     }),
     // Znodes.
+    file_key("reconfigEnabled", |draft, entry| {
+        draft.config.znode.reconfig_enabled = entry.flag()?;
+        Ok(())
+    }),
     property("extendedTypesEnabled", |draft, entry| {
         draft.config.znode.extended_types = draft.property_flag(entry);
         Ok(())
@@ -621,7 +625,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     ensemble_property("multiAddress.reachabilityCheckTimeoutMs").checked(integer),
     ensemble_property("multiAddress.reachabilityCheckEnabled").checked(flag),
-    ensemble_key("reconfigEnabled", flag),
     ensemble_key("initLimit", integer),
     ensemble_key("syncLimit", integer),
     ensemble_key("connectToLearnerMasterLimit", integer),

@@ -86,7 +86,7 @@ fn every_honoured_key_reaches_its_setting() {
          snapCount=9\nsnapSizeLimitInKb=-1\ntxnLogSizeLimitInKb=3\npreAllocSize=64\n\
          fsync.warningthresholdms=20\nflushDelay=30\nmaxBatchSize=0\ncloseSessionTxn.enabled=false\n\
          maxCnxns=11\nglobalOutstandingLimit=12\njute.maxbuffer=0x1000\nlargeRequestThreshold=13\n\
-         largeRequestMaxBytes=14\nrequest_throttle_max_requests=15\nthrottled_op_wait_time=17\nextendedTypesEnabled=true\n\
+         largeRequestMaxBytes=14\nrequest_throttle_max_requests=15\nthrottled_op_wait_time=17\nreconfigEnabled=true\nextendedTypesEnabled=true\n\
          emulate353TTLNodes=true\nenforceQuota=true\nznode.container.checkIntervalMs=18\n\
          znode.container.maxPerMinute=19\nznode.container.maxNeverUsedIntervalMs=21\n\
          DigestAuthenticationProvider.enabled=true\nDigestAuthenticationProvider.digestAlg=SHA-256\n\
@@ -99,7 +99,7 @@ fn every_honoured_key_reaches_its_setting() {
         client: ClientPortConfig {
             address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: 2181,
-            backlog: 7,
+            backlog: Some(7),
             tcp_keep_alive: true,
             sessionless_timeout: Duration::from_millis(1234),
         },
@@ -145,6 +145,7 @@ fn every_honoured_key_reaches_its_setting() {
             connection_throttle: None,
         },
         znode: ZnodeConfig {
+            reconfig_enabled: true,
             extended_types: true,
             emulate_353_ttl: true,
             enforce_quota: true,

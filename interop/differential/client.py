@@ -118,13 +118,19 @@ class Client:
 
     def __init__(self, play, name):
         self.play, self.name = play, name
-        self.connection = socket.create_connection(("127.0.0.1", play.port), REPLY_SECONDS_MAX)
+        self.closed = False
+        self.connection = socket.socket()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connection.settimeout(REPLY_SECONDS_MAX)
+        try:
+            self.connection.connect(("127.0.0.1", play.port))
+        except (BrokenPipeError, ConnectionResetError):  # closed as soon as it was accepted
+            self.closed = True
         self.received = bytearray()
         self.pending, self.ready = [], []
         self.xid = 0
         self.session, self.password, self.timeout = 0, bytes(16), 0
-        self.established = self.closed = self.quiet = False
+        self.established = self.quiet = False
         self.last_zxid = 0
 
     # -- bytes

@@ -24,7 +24,7 @@ COMMON = [
 CONFIGURATIONS = {
     "plain": [],
     "quota": ["enforceQuota=true"],
-    "fast": ["tickTime=200", "znode.container.checkIntervalMs=300", "maxSessionTimeout=3000", "nio.sessionlessCnxnTimeout=500"],
+    "fast": ["tickTime=200", "znode.container.checkIntervalMs=300", "maxSessionTimeout=600000", "nio.sessionlessCnxnTimeout=500"],
     "restart": [],
     "narrow": ["jute.maxbuffer=5000", "maxClientCnxns=6", "minSessionTimeout=7000", "maxSessionTimeout=9000",
                "largeRequestThreshold=1000", "largeRequestMaxBytes=2500", "4lw.commands.whitelist=ruok, isro , mntr"],

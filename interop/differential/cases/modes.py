@@ -64,7 +64,7 @@ def await_reaping(client, events):
 
 @case("fast")
 def emptied_container_is_reaped(t):
-    a, k_ = t.connect("A", timeout=3000), t.root + "/k"
+    a, k_ = t.connect("A", timeout=30000), t.root + "/k"
     a(k.create_container(k_), k.create(k_ + "/c"), k.exists(k_, True), k.get_children(t.root, True))
     a(k.delete(k_ + "/c"))
     await_reaping(a, 2)
@@ -84,7 +84,7 @@ def linger(client, seconds):
 
 @case("fast")
 def unused_container_and_full_ones_stay(t):
-    a, r = t.connect("A", timeout=3000), t.root
+    a, r = t.connect("A", timeout=30000), t.root
     a(k.create_container(r + "/unused"), k.create_container(r + "/full"), k.create(r + "/full/c"), k.create(r + "/plain", flags=4),
       k.create(r + "/plain/c"), k.delete(r + "/plain/c"), k.create_ttl(r + "/long", 10**7))
     linger(a, 1.2)
@@ -93,7 +93,7 @@ def unused_container_and_full_ones_stay(t):
 
 @case("fast")
 def nested_containers_go_one_after_another(t):
-    a, r = t.connect("A", timeout=3000), t.root
+    a, r = t.connect("A", timeout=30000), t.root
     a(k.create_container(r + "/k"), k.create_container(r + "/k/l"), k.create(r + "/k/l/c"), k.add_watch(r, 1))
     a(k.delete(r + "/k/l/c"))
     await_reaping(a, 2)
@@ -102,7 +102,7 @@ def nested_containers_go_one_after_another(t):
 
 @case("fast")
 def container_from_a_multi_is_reaped(t):
-    a, r = t.connect("A", timeout=3000), t.root
+    a, r = t.connect("A", timeout=30000), t.root
     a(k.multi(k.create(r + "/k", flags=4), k.create(r + "/k/c"), k.delete(r + "/k/c")), k.exists(r + "/k", True))
     await_reaping(a, 1)
     a(k.get_children2(r))
@@ -110,7 +110,7 @@ def container_from_a_multi_is_reaped(t):
 
 @case("fast")
 def ttl_node_is_reaped(t):
-    a, n = t.connect("A", timeout=3000), t.root + "/n"
+    a, n = t.connect("A", timeout=30000), t.root + "/n"
     began = time.monotonic()
     a(k.create_ttl(n, 700), k.exists(n, True))
     a.play.step("the TTL runs out")
@@ -132,7 +132,7 @@ def ttl_node_is_reaped(t):
 
 @case("fast")
 def ttl_node_with_children_stays_until_they_are_gone(t):
-    a, n = t.connect("A", timeout=3000), t.root + "/n"
+    a, n = t.connect("A", timeout=30000), t.root + "/n"
     a(k.create_ttl(n, 100), k.create(n + "/c"))
     linger(a, 1.2)
     a(k.exists(n, True), k.delete(n + "/c"))
@@ -142,10 +142,10 @@ def ttl_node_with_children_stays_until_they_are_gone(t):
 
 @case("fast")
 def set_data_restarts_a_ttl(t):
-    a, n = t.connect("A", timeout=3000), t.root + "/n"
-    a(k.create_ttl(n, 1500))
+    a, n = t.connect("A", timeout=30000), t.root + "/n"
+    a(k.create_ttl(n, 2500))
     for _ in range(3):
-        linger(a, 0.7)
+        linger(a, 1.2)
         a(k.set_data(n))
     a(k.exists(n, True))
     linger(a, 0.4)
@@ -155,7 +155,7 @@ def set_data_restarts_a_ttl(t):
 
 @case("fast")
 def reaping_takes_one_zxid(t):
-    a, r = t.connect("A", timeout=3000), t.root
+    a, r = t.connect("A", timeout=30000), t.root
     a(k.create_ttl(r + "/n", 50), k.exists(r + "/n", True))
     await_reaping(a, 1)
     a(k.create2(r + "/after"))

@@ -272,7 +272,3 @@ def no_word_after_a_session(t):
     a = t.connect("A")
     a.send_bytes(b"ruok", "a word behind the handshake")
     a.expect_close()
-    b = t.socket("B")
-    b.send_bytes(k.frame(k.connect_request()) + b"ruok", "a word in the segment of the ConnectRequest")
-    b.read_connect_response()
-    b.expect_close()

@@ -296,8 +296,8 @@ def check(port, state_path, log_path):
         znode = found.get(f"{tail}/{n}")
         require(znode and znode.stat.czxid == state.zxid + 1 + n and codec.Reader(znode.data_reply).data() == b"%d" % n,
                 f"{tail}/{n} is {znode}")
-    before, after = state.znodes[tail].stat, found[tail].stat
-    require(after == before._replace(cversion=number, children=number, pzxid=last_zxid), f"{tail} has {after}")
+    expected = state.znodes[tail].stat._replace(cversion=number, children=number, pzxid=last_zxid)
+    require(tail in found and found[tail].stat == expected, f"{tail} is {found.get(tail)}")
 
     require(tree.digest_mismatches(port) == 0, f"{tree.digest_mismatches(port)} digest mismatches")
     with open(log_path, encoding="utf-8", errors="replace") as log:

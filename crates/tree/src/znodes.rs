@@ -1,6 +1,6 @@
 //! The shape of the tree: names, parents, siblings, and the one look-up by (parent, name).
 //!
-//! The look-up tables are many small ones, so that when one has to grow only a thousandth of the names is hashed
+//! The look-up tables are many small ones, so that when one has to grow only one in thousands of the names is hashed
 //! anew. New children become the first of their parent; a walk (see `snapshot.rs`) rests on that.
 
 use std::hash::{BuildHasher, Hasher};
@@ -13,7 +13,7 @@ use hashbrown::HashTable;
 use crate::arena::{Arena, Znode, ZnodeId};
 
 /// The number of look-up tables; a power of two.
-const SHARDS: usize = 1 << 10;
+const SHARDS: usize = 1 << 12;
 
 /// The znodes and how to find them.
 #[derive(Debug)]

@@ -948,6 +948,18 @@ mod quotas {
     }
 
     #[test]
+    fn the_difference_is_one_to_what_is_pending() {
+        let mut world = with_quota("count=-1,bytes=-1=;byteHardLimit=8", true);
+        assert!(matches!(
+            world.prepare(SESSION, set_data("/q/a", b"", -1)).txn,
+            Txn::SetData { .. }
+        ));
+        // Six bytes are applied; three more than none are nine.
+        let txn = world.prepare(SESSION, set_data("/q/a", b"123", -1)).txn.clone();
+        assert_eq!(txn, Txn::error(QuotaExceeded));
+    }
+
+    #[test]
     fn limits_that_cannot_be_read_fail_the_requests_they_are_for() {
         let mut world = with_quota("garbage", true);
         assert_eq!(world.err(create_with("/q/b", b"", open())), MarshallingError);

@@ -11,7 +11,7 @@ use crate::repository;
 const FLOORS: &[&[&str]] = &[
     &["oxkeeper-types"],
     &["oxkeeper-wire"],
-    &["oxkeeper-tree", "oxkeeper-storage"],
+    &["oxkeeper-tree", "oxkeeper-zab", "oxkeeper-storage"],
     &["oxkeeper-core"],
     &["oxkeeper-server"],
     &["oxkeeper-testkit"],

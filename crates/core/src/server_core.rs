@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use oxkeeper_tree::{Caller, ConnectionId, Overlay};
+use oxkeeper_tree::{Caller, ConnectionId, Overlay, QuotaExceeded};
 use oxkeeper_types::{
     ErrorCode, Id, OpCode, ServerId, SessionId, Txn, TxnDigest, TxnHeader, WriteRequest, Zxid,
 };
@@ -105,6 +105,8 @@ pub enum Action {
     },
     /// Let the connection look into its box.
     Wake(Arc<Client>),
+    /// Tell the operator that a request exceeds a quota, or was refused for it.
+    ReportQuota(QuotaExceeded),
 }
 
 /// A read, a ping or an undecodable request that came while the core had work of the same connection.
@@ -360,6 +362,8 @@ impl ServerCore {
             let prepared = replica
                 .tree
                 .prepare(&mut self.overlay, settings, &caller, zxid, request);
+            self.actions
+                .extend(prepared.quota_exceeded.into_iter().map(Action::ReportQuota));
             (prepared.txn, prepared.digest)
         };
         self.last_proposed = zxid;

@@ -1,6 +1,5 @@
 //! The thread that drives the core: events in from connections and the disk, actions out to them.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
@@ -90,7 +89,8 @@ fn carry_out(core: &mut ServerCore, disk: &Sender<Vec<Append>>) {
     while let Some(action) = core.poll_action() {
         match action {
             Action::AppendToLog { zxid, entry } => appends.push(Append { zxid, entry }),
-            Action::Wake(client) => Arc::as_ref(&client).wake(),
+            Action::Wake(client) => client.wake(),
+            Action::ReportQuota(exceeded) => tracing::warn!("{exceeded}"),
         }
     }
     if !appends.is_empty() {

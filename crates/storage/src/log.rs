@@ -43,7 +43,7 @@ impl Default for LogSettings {
 }
 
 /// What is kept in memory of appended txns before it is written and synced without waiting for the commit.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// What a commit achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

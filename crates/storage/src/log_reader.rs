@@ -31,6 +31,7 @@
 //! the rest, so a tear does not explain it. A zero end byte is what a tear leaves in a preallocated file.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +40,7 @@ use oxkeeper_types::Zxid;
 use crate::StorageError;
 use crate::disk::{Disk, DiskFile, EntryKind, OpenMode};
 use crate::layout::{VERSION_DIR, in_version_dir, parse_log_name};
+use crate::log::BATCH_BYTES_MAX;
 use crate::record::{self, END_BYTE, FILE_HEADER, LEAD_BYTES, MAGIC_BYTES, TXN_HEADER_BYTES, TYPE_ERROR};
 
 /// What is taken for a length and what for damage.
@@ -105,6 +107,8 @@ pub struct LogEnd {
     pub repeated: u64,
     /// Paths of the newest files that hold no txn at all, to be removed before the log is written.
     pub(crate) recordless: Vec<String>,
+    /// Paths of the files that hold a txn, oldest first, and where the good part of them ends.
+    pub(crate) with_records: Vec<(String, u64)>,
 }
 
 /// Hands out the txns after a zxid, oldest first. See the module documentation for what it refuses.
@@ -304,6 +308,10 @@ impl LogReader {
         let last = self.found.last_zxid;
         let continued = next.is_some_and(|next| next.epoch() == last.epoch() && follows(last, next));
         let ends = std::mem::take(&mut self.ends);
+        let with_records = ends.iter().filter(|end| end.has_record);
+        self.found
+            .with_records
+            .extend(with_records.map(|end| (end.path.clone(), end.offset)));
         if next.is_none() {
             let recordless = ends.iter().rev().take_while(|end| !end.has_record);
             self.found.recordless = recordless.map(|end| end.path.clone()).collect();
@@ -469,6 +477,43 @@ pub(crate) fn cut(disk: &Arc<dyn Disk>, plan: &CutPlan) -> Result<(), StorageErr
     Ok(())
 }
 
+/// Makes durable what was read. A process that was killed leaves txns that can be read but were not synced; after
+/// a failed sync they can even be read from a cache that takes itself for synced. What comes next will rest on
+/// them, so the end of the newest file, more than a batch, is written again as it is.
+pub(crate) fn make_durable(disk: &dyn Disk, end: &LogEnd) -> Result<(), StorageError> {
+    for (at, (path, length)) in end.with_records.iter().enumerate() {
+        let full = disk.full_path(path);
+        let file = disk
+            .open(path, OpenMode::Write)
+            .map_err(StorageError::io(&full, "open"))?;
+        if at + 1 == end.with_records.len() {
+            let mut offset = length.saturating_sub(2 * BATCH_BYTES_MAX as u64);
+            let mut bytes = vec![0; READ_BYTES];
+            while offset < *length {
+                let count = usize::try_from(length - offset)
+                    .unwrap_or(READ_BYTES)
+                    .min(READ_BYTES);
+                let count = file
+                    .read_at(offset, &mut bytes[..count])
+                    .map_err(StorageError::io(&full, "read"))?;
+                if count == 0 {
+                    let shrunk = io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "it became shorter while it was read",
+                    );
+                    return Err(StorageError::io(&full, "read")(shrunk));
+                }
+                file.write_at(offset, &bytes[..count])
+                    .map_err(StorageError::io(&full, "write to"))?;
+                offset += count as u64;
+            }
+        }
+        file.sync_data().map_err(StorageError::io(&full, "sync"))?;
+    }
+    disk.sync_dir(VERSION_DIR)
+        .map_err(StorageError::io(&disk.full_path(VERSION_DIR), "sync"))
+}
+
 /// A file that is being read.
 struct LogFile {
     path: String,
@@ -583,8 +628,8 @@ impl Window {
             .map_err(StorageError::io(&self.path, "read"))?;
         self.bytes.truncate(read);
         if read < count {
-            let shrunk = std::io::Error::new(
-                std::io::ErrorKind::UnexpectedEof,
+            let shrunk = io::Error::new(
+                io::ErrorKind::UnexpectedEof,
                 "it became shorter while it was read",
             );
             return Err(StorageError::io(&self.path, "read")(shrunk));

@@ -21,7 +21,7 @@ use crate::disk::{Disk, EntryKind, OpenMode};
 use crate::epochs::{self, EpochFile, Epochs};
 use crate::layout::{Compression, UNFINISHED_PREFIX, VERSION_DIR, in_version_dir, parse_snapshot_name};
 use crate::log::{LogSettings, TxnLog};
-use crate::log_reader::{LogEnd, LogReader, ReadLimits, has_log_files, plan_cut};
+use crate::log_reader::{LogEnd, LogReader, ReadLimits, has_log_files, make_durable, plan_cut};
 use crate::purge::{self, Purged};
 use crate::snapshot::{SnapshotSink, SnapshotTail, SnapshotWriter, is_plausible, read_snapshot};
 
@@ -131,6 +131,8 @@ impl Storage {
             settings,
         };
         storage.remove_unfinished()?;
+        // A process that was killed may have renamed a file (snapshot, epoch) without the directory being synced.
+        storage.sync_snapshots()?;
         Ok(storage)
     }
 
@@ -214,11 +216,12 @@ impl Storage {
         LogReader::open(self.logs.clone(), self.settings.limits, after)
     }
 
-    /// The log to append to, after what a reader has found. Removes the newest log files if they hold no txn.
+    /// The log to append to, after what a reader has found. Removes the newest log files if they hold no txn, and
+    /// makes all txns that were read durable.
     /// `now` is a clock that never goes back; it only measures how long syncs take.
     ///
     /// # Errors
-    /// A file cannot be removed; or there is no snapshot yet and logs alone are not trusted.
+    /// A file cannot be removed or synced; or there is no snapshot yet and logs alone are not trusted.
     pub fn open_log(
         &self,
         end: &LogEnd,
@@ -236,8 +239,8 @@ impl Storage {
                 .remove(path)
                 .map_err(StorageError::io(&self.logs.full_path(path), "remove"))?;
         }
-        if !end.recordless.is_empty() {
-            self.sync_logs()?;
+        if self.settings.log.force_sync {
+            make_durable(&*self.logs, end)?;
         }
         Ok(TxnLog::new(
             self.logs.clone(),
@@ -372,12 +375,6 @@ impl Storage {
         Ok(())
     }
 
-    fn sync_logs(&self) -> Result<(), StorageError> {
-        self.logs
-            .sync_dir(VERSION_DIR)
-            .map_err(StorageError::io(&self.logs.full_path(VERSION_DIR), "sync"))
-    }
-
     fn sync_snapshots(&self) -> Result<(), StorageError> {
         self.snapshots
             .sync_dir(VERSION_DIR)
@@ -412,8 +409,7 @@ fn prepare_directory(disk: &dyn Disk, create: bool) -> Result<(), StorageError> 
             ));
         }
         None => {
-            let made = disk.create_dir(VERSION_DIR).and_then(|()| disk.sync_dir(""));
-            if let Err(error) = made {
+            if let Err(error) = disk.create_dir(VERSION_DIR) {
                 return Err(unusable(
                     format!("it cannot be created ({error})"),
                     "Check dataDir and dataLogDir, and who may write there",
@@ -421,6 +417,9 @@ fn prepare_directory(disk: &dyn Disk, create: bool) -> Result<(), StorageError> 
             }
         }
     }
+    // Even when it was there: whoever made it may have been killed before this.
+    disk.sync_dir("")
+        .map_err(StorageError::io(&disk.full_path(""), "sync"))?;
     // The only sure way to know that files can be made there.
     let probe = in_version_dir(&format!("{UNFINISHED_PREFIX}probe"));
     let written = disk

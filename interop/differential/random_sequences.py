@@ -41,9 +41,15 @@ class Slot:
         self.watches = {"data": set(), "exist": set(), "child": set(), "persistent": set(), "recursive": set()}
 
 
+def configuration(seed):
+    """The server a sequence is played to: every tenth to one that enforces quotas."""
+    return "quota" if seed % 10 == 7 else "plain"
+
+
 class Sequence:
     def __init__(self, play, seed):
         self.play, self.root = play, play.root
+        self.enforced = configuration(seed) == "quota"
         self.random = random.Random(seed)
         self.slots = [Slot(name) for name in "ABCD"]
         self.known = [self.root]
@@ -176,7 +182,7 @@ class Sequence:
         if slot.client is None:
             return self.open(slot)
         self.pick((
-            (62, self.one), (22, self.burst), (3, self.quota), (2, self.authenticate), (2, self.drop), (3, self.renew),
+            (62, self.one), (22, self.burst), (12 if self.enforced else 3, self.quota), (2, self.authenticate), (2, self.drop), (3, self.renew),
             (1.5, self.close), (1, self.refused_renewal), (1, self.truncated), (0.7, self.violation), (0.5, self.new_session),
         ))(slot)
         if slot.client is not None and slot.client.closed:
@@ -223,6 +229,8 @@ class Sequence:
         self.send(slot, self.request(slot))
 
     def burst(self, slot):
+        if self.enforced:  # a quota is checked against what is applied: the outcome of a burst is a matter of time
+            return self.one(slot)
         requests = [self.request(slot) for _ in range(self.random.randrange(2, 8))]
         # Java checks what is pipelined behind a setACL by the old or the new ACL, as its threads happen to meet.
         self.send(slot, *[request for request in requests[:-1] if request.op != k.SET_ACL], requests[-1])
@@ -314,7 +322,7 @@ class Sequence:
 
     def close(self, slot):
         # Nothing goes behind it: Java drops that or answers -112, as the threads happen to meet.
-        before = [self.request(slot)] if self.random.random() < 0.3 else []
+        before = [self.request(slot)] if self.random.random() < 0.3 and not self.enforced else []
         self.send(slot, *before, k.close_session())
         slot.client.expect_close()
 

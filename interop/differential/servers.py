@@ -1,8 +1,9 @@
 """Starts servers through `interop/lib.sh`, and the configurations that the cases are grouped by."""
 import base64
+import contextlib
 import hashlib
 import os
-import signal
+import socket
 import subprocess
 
 LIB = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib.sh")
@@ -42,7 +43,7 @@ trap '' INT
 start_server "$@" || { echo failed; exit 1; }
 echo "$SERVER_PORT $SERVER_PID"
 read -r signal
-stop_server "${signal:-TERM}"
+{ stop_server "${signal:-TERM}"; } 2>/dev/null
 """
 
 
@@ -69,17 +70,26 @@ class Server:
         self.port, self.pid = map(int, answer)
 
     def stop(self, how="TERM"):
-        self.shell.stdin.write(how + "\n")
-        self.shell.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.shell.stdin.write(how + "\n")
+            self.shell.stdin.close()
         self.shell.wait(60)
+        self.shell.stdout.close()
+
+    def serves(self):
+        """Whether it answers a word."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+                connection.sendall(b"srvr")
+                return bool(connection.recv(100))
+        except OSError:
+            return False
+
+    def log_tail(self):
+        with open(f"{self.directory}/server.log", errors="replace") as log:
+            return "".join(log.readlines()[-20:])
 
     def restart(self, how="KILL"):
         """Ends the server (kill -9 unless told otherwise) and starts it on the same data and port."""
         self.stop(how)
         self.start()
-
-    def pause(self):
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def resume(self):
-        os.kill(self.pid, signal.SIGCONT)

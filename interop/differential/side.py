@@ -78,25 +78,33 @@ def play_case(server, admin, case, number, mutate=None):
 def run(kind, is_right, pipe, case_names, sequences, steps, seed, mutate=None):
     """Plays the named cases and the sequences to servers of `kind`; sends (name, transcript, broken) for each."""
     chosen = [case for case in load() if case.name in case_names]
-    configurations = list(dict.fromkeys([case.configuration for case in chosen] + ["plain"] * bool(sequences)))
+    seeds = range(seed, seed + sequences)
+    configurations = list(dict.fromkeys([case.configuration for case in chosen] + list(map(random_sequences.configuration, seeds))))
     numbers = {case.name: number for number, case in enumerate(load())}
     with tempfile.TemporaryDirectory(prefix="oxkeeper-differential-") as directory:
         for configuration in configurations:
-            server = Server(kind, configuration, f"{directory}/{configuration}")
+            plays = [(case.name, lambda server, admin, case=case: play_case(server, admin, case, numbers[case.name], mutate))
+                     for case in chosen if case.configuration == configuration and (is_right or not case.ours_only)]
+            plays += [(f"sequence {number}", lambda server, admin, number=number: random_sequences.play(server, admin, number, steps, mutate))
+                      for number in seeds if random_sequences.configuration(number) == configuration]
+            server = None
             try:
+                server = Server(kind, configuration, f"{directory}/{configuration}")
                 admin = Admin(server)
-                for case in chosen:
-                    if case.configuration == configuration and (is_right or not case.ours_only):
-                        pipe.send((case.name, *play_case(server, admin, case, numbers[case.name], mutate)))
-                if configuration == "plain":
-                    for number in range(sequences):
-                        pipe.send((f"sequence {seed + number}",
-                                   *random_sequences.play(server, admin, seed + number, steps, mutate)))
+                for name, play in plays:
+                    try:
+                        transcript, broken = play(server, admin)
+                    except Exception:
+                        transcript, broken = [], traceback.format_exc(limit=-4)
+                    if broken and not server.serves():
+                        broken += f"\nthe server is gone; the end of its log:\n{server.log_tail()}"
+                        server.restart()
+                        admin = Admin(server)
+                    pipe.send((name, transcript, broken))
             except Exception:
-                with open(f"{directory}/{configuration}/server.log") as log:
-                    tail = "".join(log.readlines()[-20:])
                 pipe.send((f"the {kind} server of configuration {configuration}", [],
-                           f"{traceback.format_exc()}\nthe end of its log:\n{tail}"))
+                           f"{traceback.format_exc()}\nthe end of its log:\n{server.log_tail() if server else '(it never started)'}"))
             finally:
-                server.stop()
+                if server:
+                    server.stop()
     pipe.send(None)

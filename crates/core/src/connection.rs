@@ -275,7 +275,7 @@ impl Connection {
             return Verdict::Close(CloseReason::AuthRequired);
         }
         let op = match known {
-            Some(OpCode::DeleteContainer) => return Verdict::Close(CloseReason::BadOperation(op)),
+            Some(OpCode::DeleteContainer) => return self.bad_operation(op),
             Some(op) => op,
             None => return self.refuse_operation(xid, op, out, tally),
         };
@@ -365,6 +365,11 @@ impl Connection {
     fn refuse_operation(&self, xid: i32, op: i32, out: &mut Vec<u8>, tally: &mut Tally) -> Verdict {
         wire::reply_header(out, xid, Zxid(-1), ErrorCode::Unimplemented.code());
         tally.sent += 1;
+        self.bad_operation(op)
+    }
+
+    fn bad_operation(&self, op: i32) -> Verdict {
+        self.shared.stats.malformed.fetch_add(1, Relaxed);
         Verdict::Close(CloseReason::BadOperation(op))
     }
 

@@ -97,7 +97,7 @@ pub struct ServerStats {
     pub requests: RequestStats,
     /// Txns applied whose digest was not the predicted one: the tree differs from the leader's.
     pub digest_mismatches: AtomicU64,
-    /// Connections closed for malformed input.
+    /// Connections closed for malformed input or an operation that clients must not send.
     pub malformed: AtomicU64,
     /// Failed authentications.
     pub auth_failed: AtomicU64,

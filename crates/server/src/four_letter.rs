@@ -500,6 +500,7 @@ fn monitor(service: &Service) -> String {
         &service.disk_stats.slow_syncs.load(Relaxed),
     );
     line("snap_count", &service.disk_stats.snapshots.load(Relaxed));
+    line("oxkeeper_malformed_input_count", &stats.malformed.load(Relaxed));
     line("connection_rejected", &service.connections_rejected.load(Relaxed));
     text
 }

@@ -21,7 +21,9 @@
 mod client;
 pub mod crash;
 mod server;
+mod tiny_disk;
 
 pub use client::{Client, ClientError, REPLY_TIMEOUT_DEFAULT, Reply, Session, WatchEvent};
 pub use oxkeeper_types::CreateMode;
 pub use server::{ServerError, ServerOptions, ServerProcess, ServerProgram, free_port};
+pub use tiny_disk::TinyDisk;

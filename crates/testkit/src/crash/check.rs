@@ -77,6 +77,17 @@ pub(super) fn check_restarted(
             Ok(observed)
         })
         .map_err(|text| (None, text))?;
+    for worker in workers.iter_mut() {
+        if let Some(session) = &mut worker.session
+            && session.state == SessionState::Used
+            && !life.is_alive(session, observed.finished_at)
+        {
+            // The machine was so slow that it may have expired since it was renewed.
+            session.state = SessionState::Left;
+            session.left_at = observed.finished_at;
+            worker.client = None;
+        }
+    }
     check_shared(workers, ledger, &observed).map_err(|text| (None, text))?;
     let mut resolved = Resolved::default();
     // Sequential znodes of all stand side by side: each worker takes out what it knows of.
@@ -137,9 +148,12 @@ fn renew(
             lock(ledger).renewed += 1;
             (SessionState::Used, "renewed")
         }
-        Err(ClientError::SessionEnded) if close_in_flight || !life.is_alive(session, Instant::now()) => {
-            (SessionState::Ended, "found ended")
+        // It may be expiring just now, and its ephemerals go a moment later.
+        Err(ClientError::SessionEnded) if !life.is_alive(session, Instant::now()) => {
+            session.left_at = Instant::now();
+            (SessionState::Left, "found expired")
         }
+        Err(ClientError::SessionEnded) if close_in_flight => (SessionState::Ended, "found closed"),
         Err(error) => return Err(format!("session {} cannot be renewed: {error}", session.id())),
     };
     session.state = state;
@@ -354,12 +368,7 @@ impl WorkerCheck<'_> {
                 SessionState::Used => Some(false),
                 SessionState::Left => None,
                 // Refused at renewal: closed, or expired where that was possible.
-                SessionState::Ended => {
-                    let could_expire = !session.survived_crash
-                        || self.life.spawned_at.max(session.touched_at) + session.timeout()
-                            <= self.observed.started_at;
-                    (!could_expire).then_some(true)
-                }
+                SessionState::Ended => Some(true),
             },
             Effect::Create { .. } | Effect::Set { .. } | Effect::Delete { .. } => unreachable!("own znodes"),
             Effect::Check { .. } | Effect::Read { .. } => None,
@@ -559,9 +568,10 @@ impl WorkerCheck<'_> {
     /// What the server lists as the ephemerals of a renewed session.
     fn check_own_list(&mut self, session: &OwnedSession) -> Result<(), String> {
         let client = self.worker.client.as_mut().expect("renewed");
-        let mut listed = client
-            .ephemerals()
-            .map_err(|error| format!("getEphemerals: {error}"))?;
+        let mut listed = match client.ephemerals() {
+            Err(_) if !self.life.is_alive(session, Instant::now()) => return Ok(()),
+            listed => listed.map_err(|error| format!("getEphemerals: {error}"))?,
+        };
         let holds = session
             .holds
             .keys()
@@ -573,7 +583,7 @@ impl WorkerCheck<'_> {
         let mut expected: Vec<String> = holds.chain(queued).collect();
         listed.sort();
         expected.sort();
-        if listed == expected {
+        if listed == expected || !self.life.is_alive(session, Instant::now()) {
             Ok(())
         } else {
             Err(format!("its ephemerals are {listed:?}, expected {expected:?}"))

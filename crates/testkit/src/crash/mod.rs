@@ -287,9 +287,9 @@ impl Run<'_> {
         }
         self.start_again()?;
         let srvr = self.server.four_letter("srvr")?;
-        check_zxid(&srvr, &self.ledger).map_err(|text| (None, text))?;
         let address = self.server.address();
         let resolved = check_restarted(&mut self.workers, &self.ledger, address, self.life, &mut self.rng)?;
+        check_zxid(&srvr, &self.ledger).map_err(|text| (None, text))?;
         self.summary.cycles = cycle;
         self.summary.unanswered += resolved.unanswered;
         self.summary.done += resolved.done;

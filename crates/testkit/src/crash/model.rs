@@ -263,7 +263,7 @@ pub(super) enum SessionState {
     Used,
     /// Nobody uses it any more; it is to expire.
     Left,
-    /// It was closed, or its renewal was refused: its ephemerals must be gone.
+    /// It was closed: its ephemerals must be gone.
     Ended,
 }
 
@@ -299,6 +299,11 @@ impl OwnedSession {
 
     pub(super) fn id(&self) -> SessionId {
         self.session.id
+    }
+
+    /// Whether the last touch is less than its timeout ago.
+    pub(super) fn is_touched(&self, now: Instant) -> bool {
+        self.touched_at + self.timeout() > now
     }
 
     pub(super) fn timeout(&self) -> Duration {

@@ -125,7 +125,16 @@ impl Worker {
                     if control.killing.load(Ordering::SeqCst) {
                         return Ok(());
                     }
-                    return Err(format!("the connection was lost while the server ran: {error}"));
+                    // On a slow machine the session may have expired under the load.
+                    let now = Instant::now();
+                    return match &mut self.session {
+                        Some(session) if !session.is_touched(now) => {
+                            session.state = SessionState::Left;
+                            session.left_at = now;
+                            Ok(())
+                        }
+                        _ => Err(format!("the connection was lost while the server ran: {error}")),
+                    };
                 }
             }
         }
@@ -212,6 +221,13 @@ impl Worker {
                     self.client = Some(client);
                 }
                 Err(ClientError::SessionEnded) => {
+                    let old = self.session.as_mut().expect("the present one");
+                    if !old.is_touched(Instant::now()) {
+                        old.state = SessionState::Left;
+                        old.left_at = Instant::now();
+                        self.former.extend(self.session.take());
+                        return Ok(true);
+                    }
                     return Err(violation(format!(
                         "session {} was refused to its new connection",
                         session.id

@@ -32,11 +32,11 @@ begin_suite() {
 }
 
 end_suite() {
-  local status=$? pids
-  pids=$(jobs -p)
-  # shellcheck disable=SC2086  # one word per process
-  [ -z "$pids" ] || kill -KILL $pids 2>/dev/null || true
-  wait 2>/dev/null || true
+  local status=$? pid
+  for pid in $(jobs -p); do
+    kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+  done
   if [ "$status" -ne 0 ] && [ -s "${SERVER_LOG:-}" ]; then
     { echo "--- end of the server's log ---"; tail -n 20 "$SERVER_LOG"; } >&2
   fi

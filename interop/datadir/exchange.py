@@ -44,6 +44,7 @@ class State:
     passwords: dict = field(default_factory=dict)  # name: (session, password)
     tail: str = ""
     tail_acknowledged: int = 0
+    hidden_owners: dict = field(default_factory=dict)  # of containers and TTL znodes
     sequence: int = 0  # the number the next sequential znode below /sequence gets
 
 
@@ -154,6 +155,32 @@ class Gardener:
                 sys.exit(f"{request.text}: error {err}")
 
 
+def create_ttl(state, connection, paths, flags=codec.TTL):
+    """Creates TTL znodes from (path, ttl in ms), and notes their owners."""
+    requests = [codec.create_ttl(path, ttl, b"kept", flags=flags) for path, ttl in paths]
+    for (_, ttl), (request, err, body) in zip(paths, connection.pipeline(requests)):
+        if err:
+            sys.exit(f"{request.text}: error {err}")
+        state.hidden_owners[codec.Reader(body).string()] = tree.ttl_owner(ttl)
+
+
+def create_containers(state, connection, paths):
+    connection.run(codec.create_container(path, b"box") for path in paths)
+    state.hidden_owners.update((path, tree.CONTAINER_OWNER) for path in paths)
+
+
+def reach_digest(port, connection):
+    """Goes on, with deletes that fail, to the next zxid of which the server keeps the tree's digest; returns that."""
+    count = -tree.zxid(port) % tree.DIGEST_INTERVAL or tree.DIGEST_INTERVAL
+    for request, err, _ in connection.pipeline(codec.delete("/none") for _ in range(count)):
+        if err != codec.NO_NODE:
+            sys.exit(f"{request.text}: error {err}")
+    digest = tree.digests(port).get(tree.zxid(port))
+    if digest is None:
+        sys.exit(f"hash has no digest of zxid 0x{tree.zxid(port):x}")
+    return digest
+
+
 def fill(port, pid, state_path, count, seed, expiring_later):
     state = State(count)
     main = super_connection(port)
@@ -167,10 +194,10 @@ def fill(port, pid, state_path, count, seed, expiring_later):
     # Kinds of znodes that stay, and those that the server removes by itself.
     main.run(codec.create(path) for path in ("/ephemeral", "/ttl", "/container", "/sequence", "/big"))
     main.call(codec.create("/big/most", random.Random(seed).randbytes(1_000_000)))
-    main.run(codec.create_ttl(f"/ttl/long-{n}", 10**9 + n, b"kept") for n in range(300))
-    main.run(codec.create_ttl("/ttl/sequential-", 10**9, flags=codec.SEQUENTIAL_TTL) for _ in range(20))
-    main.run(codec.create_ttl(f"/ttl/short-{n}", 1 + n) for n in range(20))
-    main.run(codec.create_container(f"/container/c{n}", b"box") for n in range(100))
+    create_ttl(state, main, [(f"/ttl/long-{n}", 10**9 + n) for n in range(300)])
+    create_ttl(state, main, [("/ttl/sequential-", 10**9)] * 20, codec.SEQUENTIAL_TTL)
+    create_ttl(state, main, [(f"/ttl/short-{n}", 1 + n) for n in range(20)])
+    create_containers(state, main, [f"/container/c{n}" for n in range(100)])
     main.run(codec.create(f"/container/c{n}/child") for n in range(60))
     main.run(codec.delete(f"/container/c{n}/child") for n in range(30))
     main.run(codec.create("/sequence/n-", flags=codec.SEQUENTIAL) for _ in range(50))
@@ -205,7 +232,7 @@ def fill(port, pid, state_path, count, seed, expiring_later):
     main.call(codec.exists("/container/c99"))  # never had a child
     if expiring_later:
         connections["short"].call(codec.ping())
-        main.call(codec.create_ttl("/ttl/soon", SOON_MS))
+        create_ttl(state, main, [("/ttl/soon", SOON_MS)])
     state.passwords = {name: (session.session, session.password) for name, session in connections.items()}
     state.sequence = 50
     note_and_kill(port, pid, state, state_path, main, "/tail-1")
@@ -215,9 +242,12 @@ def note_and_kill(port, pid, state, state_path, main, tail):
     """Notes all the server holds; then kills it while it creates znodes below `tail`."""
     main.call(codec.create(tail))
     state.tail = tail
+    digest = reach_digest(port, main)
     started = time.monotonic()
     state.znodes = tree.dump_tree(main)
     seconds = time.monotonic() - started
+    if digest != tree.tree_digest(state.znodes, state.hidden_owners):
+        sys.exit(f"the server's digest {digest} is not the one of its tree")
     if len(state.znodes) < state.count:
         sys.exit(f"only {len(state.znodes)} znodes")
     state.sessions, state.ephemerals = tree.sessions(port)
@@ -299,6 +329,8 @@ def check(port, state_path, log_path):
     expected = state.znodes[tail].stat._replace(cversion=number, children=number, pzxid=last_zxid)
     require(tail in found and found[tail].stat == expected, f"{tail} is {found.get(tail)}")
 
+    require(reach_digest(port, main) == tree.tree_digest(found, state.hidden_owners),
+            "the server's digest is not the one of its tree")
     require(tree.digest_mismatches(port) == 0, f"{tree.digest_mismatches(port)} digest mismatches")
     with open(log_path, encoding="utf-8", errors="replace") as log:
         for line in log:
@@ -311,7 +343,7 @@ def check(port, state_path, log_path):
         pickle.dump(state, file)
     main.drop()
     print(f"    same {len(found)} znodes (read in {seconds:.1f} s), {len(sessions)} sessions, {number} of the tail, "
-          f"{len(digests.keys() & state.digests.keys())} digests compared", flush=True)
+          "and the digest", flush=True)
 
 
 def go_on(port, pid, state_path, seed):
@@ -354,8 +386,8 @@ def go_on(port, pid, state_path, seed):
         sys.exit(f"/ttl/long-0 has {stat}")
 
     Gardener(seed, "/continued").work(main, state.count // 20)
-    main.run([codec.create_ttl("/ttl/continued", 10**9), codec.create_container("/container/continued"),
-              codec.create("/container/continued/child")])
+    create_ttl(state, main, [("/ttl/continued", 2 * 10**9)])
+    create_containers(state, main, ["/container/continued"])
     state.tail_acknowledged = 0
     note_and_kill(port, pid, state, state_path, main, "/tail-2")
 

@@ -1,11 +1,15 @@
 """What a server holds: every znode with data, Stat and ACL, the sessions, and the digests it knows."""
 
 import re
+import struct
+import zlib
 
 import codec
 from raw import word
 
 STAT_BYTES = codec.STAT.size
+DIGESTED_STAT = struct.Struct(">qqqqqiiiq")
+DIGEST_INTERVAL = 128  # `hash` has the digest of every 128th zxid
 
 
 class Znode:
@@ -99,7 +103,30 @@ def zxid(port):
 def digests(port):
     """What `hash` lists: digest by zxid."""
     pairs = re.findall(r"^([0-9a-f]+): (-?\d+)$", word(port, "hash"), re.M)
-    return {int(zxid, 16): int(digest) for zxid, digest in pairs}
+    return {int(zxid, 16): int(digest) & ((1 << 64) - 1) for zxid, digest in pairs}
+
+
+CONTAINER_OWNER = -(1 << 63)
+
+
+def ttl_owner(ttl_ms):
+    """The ephemeralOwner that servers keep, but do not show, for a TTL znode."""
+    return (0xFF << 56 | ttl_ms) - (1 << 64)
+
+
+def tree_digest(znodes, hidden_owners):
+    """The digest of a whole tree, computed from what clients see and the owners they do not."""
+    total = 0
+    for path, znode in znodes.items():
+        if path.startswith("/zookeeper/"):
+            continue
+        stat = znode.stat
+        owner = hidden_owners.get(path, stat.owner)
+        raw = ("" if path == "/" else path).encode() + (codec.Reader(znode.data_reply).data() or b"")
+        raw += DIGESTED_STAT.pack(stat.czxid, stat.mzxid, stat.pzxid, stat.ctime, stat.mtime, stat.version,
+                                  (stat.cversion + stat.children) // 2, stat.aversion, owner)
+        total += zlib.crc32(raw)
+    return total & ((1 << 64) - 1)
 
 
 def digest_mismatches(port):

@@ -7,7 +7,8 @@ The file holds, in this order and any number of times:
     output               what the shell prints, blank lines left out
     ~ WatchedEvent ...   watch events printed since the last command, in order, waited for
 
-A command after `>?` instead of `>` is repeated until it prints what is expected. In outputs `<date>` stands for
+A command after `>?` instead of `>` is repeated until it prints what is expected; after `>*` its lines may come in any
+order. In outputs `<date>` stands for
 any date of this century, `<session1>` for one session's id (the same text wherever the name occurs) and `<*>` for any text.
 The server is new and nobody else uses it, so zxids are compared as they are.
 """
@@ -137,7 +138,7 @@ def parse(path):
     for line in open(path, encoding="utf-8").read().split("\n"):
         if line.startswith("#") or not line:
             comments.append(line)
-        elif line.startswith((">? ", "> ")):
+        elif line.startswith((">? ", ">* ", "> ")):
             mark, command = line.split(" ", 1)
             steps.append((comments, mark, command, [], []))
             comments = []
@@ -159,8 +160,11 @@ def main():
         deadline = time.monotonic() + REPEAT_SECONDS
         while True:
             printed = [line.replace(f":{port}", ":{port}") for line in shell.type(typed)]
+            if mark == ">*":
+                printed.sort()
+                lines = sorted(lines)
             good = len(printed) == len(lines) and all(map(names.matches, lines, printed))
-            if good or mark == ">" or time.monotonic() > deadline:
+            if good or mark != ">?" or time.monotonic() > deadline:
                 break
             time.sleep(0.05)
         if record and command != "quit":

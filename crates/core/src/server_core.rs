@@ -176,16 +176,17 @@ impl ServerCore {
     /// The clock of `now` seeds the ids of new sessions.
     pub fn new(shared: Arc<Shared>, server: ServerId, now: Now) -> ServerCore {
         let mut sessions = SessionTable::new(shared.settings.tick_ms);
-        let last_proposed = {
+        let (last_proposed, next_session_id) = {
             let replica = shared.replica.read();
             for (&id, &timeout_ms) in &replica.sessions {
                 sessions.add(id, timeout_ms, now.monotonic_ms);
             }
-            replica.last_processed
+            let known = replica.sessions.keys().copied();
+            (replica.last_processed, first_session_id(server, now.wall_ms, known))
         };
         ServerCore {
             sessions,
-            next_session_id: first_session_id(server, now.wall_ms),
+            next_session_id,
             overlay: Overlay::default(),
             last_proposed,
             in_flight: VecDeque::new(),

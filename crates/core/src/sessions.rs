@@ -38,10 +38,17 @@ impl SessionHandle {
     }
 }
 
-/// The first session id that a server gives: its id in the high byte, then 40 bits of clock, then a counter.
-pub(crate) fn first_session_id(server: ServerId, clock_ms: i64) -> SessionId {
+/// The first session id that a server gives: its id in the high byte, then 40 bits of clock, then a counter. It comes
+/// after all of this server's ids among `known`, should the clock have gone back since those were given.
+pub(crate) fn first_session_id(
+    server: ServerId,
+    clock_ms: i64,
+    known: impl Iterator<Item = SessionId>,
+) -> SessionId {
     let clock = (clock_ms << 24).cast_unsigned() >> 8;
-    let id = clock.cast_signed() | (server.0 << 56);
+    let by_clock = clock.cast_signed() | (server.0 << 56);
+    let of_this_server = known.filter(|known| known.0 >> 56 == by_clock >> 56);
+    let id = of_this_server.map(|known| known.0 + 1).max().unwrap_or(by_clock).max(by_clock);
     // This one id means "container" where the owner of a znode is stored.
     SessionId(if id == i64::MIN { id + 1 } else { id })
 }
@@ -277,9 +284,17 @@ mod tests {
 
     #[test]
     fn session_ids_carry_the_server_and_the_clock() {
-        let id = first_session_id(ServerId(1), 0x1_a1fb_c5f0_2a52);
+        let id = first_session_id(ServerId(1), 0x1_a1fb_c5f0_2a52, std::iter::empty());
         assert_eq!(id.0.cast_unsigned() >> 56, 1);
         assert_eq!(id.0 & 0xffff, 0);
         assert_eq!((id.0 >> 16) & 0xff_ffff_ffff, 0xfb_c5f0_2a52);
+    }
+
+    #[test]
+    fn session_ids_are_not_given_again_when_the_clock_goes_back() {
+        let given = SessionId(first_session_id(ServerId(1), 5000, std::iter::empty()).0 + 7);
+        let of_another_server = SessionId(given.0 | 2 << 56);
+        let next = first_session_id(ServerId(1), 4000, [given, of_another_server].into_iter());
+        assert_eq!(next, SessionId(given.0 + 1));
     }
 }

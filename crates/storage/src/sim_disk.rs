@@ -11,7 +11,7 @@
 //!   in the journal of a file system.)
 //! - Writes can find no space ([`SimDisk::set_free_bytes`]), and leave a part of what they were given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +35,7 @@ struct State {
     /// The names as they are after a crash, if none of the changes survives.
     durable_names: BTreeMap<String, Node>,
     name_changes: Vec<NameChange>,
-    /// Files by number; one without a name is kept because it may be open, or come back by a crash.
+    /// Files by number; one without a name is kept until a crash because it may be open, or come back.
     files: Vec<File>,
     free_bytes: Option<u64>,
     syncs_until_failure: Option<u64>,
@@ -47,6 +47,15 @@ struct State {
 enum Node {
     Directory,
     File(usize),
+}
+
+impl Node {
+    fn file(&self) -> Option<usize> {
+        match *self {
+            Node::File(file) => Some(file),
+            Node::Directory => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -119,9 +128,14 @@ impl SimDisk {
                 .all(|dir| dir.is_empty() || names.get(dir) == Some(&Node::Directory))
         });
         state.durable_names = state.names.clone();
-        for file in &mut state.files {
-            file.lose_some(&mut state.random);
-            file.content.clone_from(&file.durable);
+        let named: BTreeSet<usize> = state.names.values().filter_map(|node| node.file()).collect();
+        for (number, file) in state.files.iter_mut().enumerate() {
+            if named.contains(&number) {
+                file.lose_some(&mut state.random);
+                file.content.clone_from(&file.durable);
+            } else {
+                *file = File::default();
+            }
         }
     }
 
@@ -503,7 +517,7 @@ mod tests {
 
     #[test]
     fn unsynced_content_survives_up_to_any_byte_and_synced_content_whole() {
-        let mut lengths = std::collections::BTreeSet::new();
+        let mut lengths = BTreeSet::new();
         for seed in 0..500 {
             let content = surviving(seed, |disk| {
                 let file = disk.open("f", OpenMode::Create).unwrap();

@@ -541,18 +541,10 @@ impl RecordReader {
     fn read_more(&mut self) -> Result<(), StorageError> {
         self.buffer.drain(..self.start);
         self.start = 0;
-        let unread = self.buffer.len();
-        self.buffer.resize(unread + unread.max(CHUNK_BYTES), 0);
-        let read = loop {
-            match self.input.read(&mut self.buffer[unread..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                read => break read,
-            }
-        };
-        self.buffer.truncate(unread + *read.as_ref().unwrap_or(&0));
-        match read {
+        let more = self.buffer.len().max(CHUNK_BYTES) as u64;
+        match (&mut self.input).take(more).read_to_end(&mut self.buffer) {
             Ok(read) => {
-                self.is_at_end = read == 0;
+                self.is_at_end = (read as u64) < more;
                 Ok(())
             }
             // These come from the decompressors: a file of the system does not complain of its content.

@@ -69,9 +69,12 @@ impl World {
             data.clone()
         };
         let settings = StorageSettings {
-            compression: random
-                .choice([Compression::None, Compression::Gzip, Compression::Snappy])
-                .unwrap(),
+            compression: match random.u32(0..20) {
+                // Compressing takes most of the time of an unoptimized test, and fails in the same ways.
+                0 => Compression::Gzip,
+                1 => Compression::Snappy,
+                _ => Compression::None,
+            },
             log: LogSettings {
                 preallocation_bytes: random.choice([0, 1024, 4096, 20_000]).unwrap(),
                 force_sync: true,
@@ -151,7 +154,7 @@ impl World {
             };
             let length = match self.random.u32(0..50) {
                 0 => 6000,
-                n => n * 5,
+                n => n,
             };
             let entry = entry(zxid, vec![self.random.u8(..); length as usize]);
             self.history.push((zxid, entry.clone()));
@@ -332,7 +335,7 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_found_over_thousands_of_live
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seeds = match number("CRASH_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("CRASH_SEEDS").unwrap_or(3000),
+        None => 0..number("CRASH_SEEDS").unwrap_or(2000),
     };
     let (mut recoveries, mut losses) = (0, 0);
     let count = seeds.end - seeds.start;

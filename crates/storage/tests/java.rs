@@ -11,7 +11,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use oxkeeper_storage::{
-    Compression, Disk, LogSettings, Origin, SimDisk, SnapshotSink, SnapshotTail, Storage, StorageSettings,
+    Compression, Disk, LogSettings, Origin, RealDisk, SimDisk, SnapshotSink, SnapshotTail, Storage,
+    StorageSettings,
 };
 use oxkeeper_types::{Acl, SessionId, StoredStat, Zxid};
 use oxkeeper_wire::{decode_txn_entry, encode_txn_entry};
@@ -337,5 +338,36 @@ fn every_cut_of_a_compressed_snapshot_is_noticed() {
             let loaded = open(&disk, StorageSettings::default()).load(Recorded::default);
             assert!(loaded.is_err(), "{name} cut to {length} bytes");
         }
+    }
+}
+
+/// For `java/check`, which lets Java's SnapshotFormatter read what is written here.
+#[test]
+#[ignore = "java/check runs it, with a directory in SNAPSHOTS_FOR_JAVA"]
+fn write_snapshots_for_java() {
+    let directory = PathBuf::from(std::env::var("SNAPSHOTS_FOR_JAVA").unwrap());
+    let (state, tail) = newest_snapshot("padded");
+    for (name, compression) in [
+        ("none", Compression::None),
+        ("gz", Compression::Gzip),
+        ("snappy", Compression::Snappy),
+    ] {
+        let settings = StorageSettings {
+            compression,
+            ..StorageSettings::default()
+        };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory.join(name)));
+        let storage = Storage::open(disk, None, settings).unwrap();
+        let mut writer = storage
+            .begin_snapshot(
+                LAST,
+                state.sessions.iter().copied(),
+                state.acls.iter().map(|(key, acl)| (*key, acl)),
+            )
+            .unwrap();
+        for (path, data, key, stat) in &state.znodes {
+            writer.znode(path, data.as_deref(), *key, stat);
+        }
+        writer.finish(tail.digest, tail.last_zxid).unwrap();
     }
 }

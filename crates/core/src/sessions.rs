@@ -48,7 +48,11 @@ pub(crate) fn first_session_id(
     let clock = (clock_ms << 24).cast_unsigned() >> 8;
     let by_clock = clock.cast_signed() | (server.0 << 56);
     let of_this_server = known.filter(|known| known.0 >> 56 == by_clock >> 56);
-    let id = of_this_server.map(|known| known.0 + 1).max().unwrap_or(by_clock).max(by_clock);
+    let id = of_this_server
+        .map(|known| known.0 + 1)
+        .max()
+        .unwrap_or(by_clock)
+        .max(by_clock);
     // This one id means "container" where the owner of a znode is stored.
     SessionId(if id == i64::MIN { id + 1 } else { id })
 }

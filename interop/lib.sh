@@ -76,7 +76,15 @@ ensure_packages() {
     dpkg-query -W -f='${Status}' "$name" 2>/dev/null | grep -q 'install ok installed' || missing+=("$name")
   done
   [ ${#missing[@]} -eq 0 ] && return 0
-  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  local wait_for_lock=(-o DPkg::Lock::Timeout=300)
+  apt-get "${wait_for_lock[@]}" update -qq >&2 &&
+    DEBIAN_FRONTEND=noninteractive apt-get "${wait_for_lock[@]}" install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+# java_classpath: the classpath of ZooKeeper ZK_VERSION and Curator, with a JDK and Maven to get it by.
+java_classpath() {
+  { command -v javac && command -v mvn; } >/dev/null || ensure_packages default-jdk-headless maven || return 1
+  "$interop_dir/java/classpath.sh" "$ZK_VERSION"
 }
 
 free_port() {
@@ -87,7 +95,7 @@ oxkeeper_binary() {
   if [ -n "${OXKEEPER:-}" ]; then
     echo "$OXKEEPER"
   else
-    cargo build --quiet --release --manifest-path "$repository/Cargo.toml" --package oxkeeper >&2
+    cargo build --quiet --release --manifest-path "$repository/Cargo.toml" --package oxkeeper >&2 || return 1
     echo "${CARGO_TARGET_DIR:-$repository/target}/release/oxkeeper"
   fi
 }
@@ -118,12 +126,12 @@ start_server() {
   } >"$SERVER_CFG"
   if [ "$kind" = java ]; then
     local classpath
-    classpath=$("$interop_dir/java/classpath.sh" "$ZK_VERSION")
+    classpath=$(java_classpath) || return 1
     java "-Xmx${HEAP:-1g}" "-Dlogback.configurationFile=$interop_dir/java/logback.xml" "${flags[@]}" \
       -cp "$classpath" org.apache.zookeeper.server.quorum.QuorumPeerMain "$SERVER_CFG" >>"$SERVER_LOG" 2>&1 &
   else
     local binary
-    binary=$(oxkeeper_binary)
+    binary=$(oxkeeper_binary) || return 1
     "$binary" serve "$SERVER_CFG" >>"$SERVER_LOG" 2>&1 &
   fi
   SERVER_PID=$!

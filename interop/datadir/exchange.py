@@ -24,8 +24,7 @@ import tree
 
 SUPER = b"super:secret"
 WAIT_SECONDS_MAX = 40
-# Long enough for the second server to be compared before; so only with small trees.
-SHORT_SESSION_MS, SOON_MS = 10_000, 12_000
+EXPIRING_MS = 8_000  # longer than the tail takes, behind which the server is killed
 # Few and short enough for one write(2): a Java server killed between two writes of one batch leaves a damaged record
 # which it does not open itself.
 TAIL_WINDOW, TAIL_ACKNOWLEDGED = 8, 200
@@ -44,6 +43,8 @@ class State:
     passwords: dict = field(default_factory=dict)  # name: (session, password)
     tail: str = ""
     tail_acknowledged: int = 0
+    expiring: tuple = ()  # (session, password) of a session that expires in the next server
+    expires_ms: int = 0  # when that and a TTL do at the earliest, wall clock
     hidden_owners: dict = field(default_factory=dict)  # of containers and TTL znodes
     sequence: int = 0  # the number the next sequential znode below /sequence gets
 
@@ -192,7 +193,7 @@ def fill(port, pid, state_path, count, seed, expiring_later):
     main.run(codec.create(f"/acl/{n}", acl=acl) for n, acl in enumerate(acl_lists()))
 
     # Kinds of znodes that stay, and those that the server removes by itself.
-    main.run(codec.create(path) for path in ("/ephemeral", "/ttl", "/container", "/sequence", "/big"))
+    main.run(codec.create(path) for path in ("/ephemeral", "/ttl", "/container", "/sequence", "/big", "/expiring"))
     main.call(codec.create("/big/most", random.Random(seed).randbytes(1_000_000)))
     create_ttl(state, main, [(f"/ttl/long-{n}", 10**9 + n) for n in range(300)])
     create_ttl(state, main, [("/ttl/sequential-", 10**9)] * 20, codec.SEQUENTIAL_TTL)
@@ -213,9 +214,6 @@ def fill(port, pid, state_path, count, seed, expiring_later):
         session.run(codec.create(f"/ephemeral/{name}-{n}", b"mine", flags=codec.EPHEMERAL,
                                  acl=codec.CREATOR if n % 2 else codec.OPEN) for n in range(100))
         session.run(codec.create(f"/ephemeral/{name}-seq-", flags=codec.EPHEMERAL_SEQUENTIAL) for _ in range(10))
-    if expiring_later:
-        connections["short"] = Connection(port, SHORT_SESSION_MS)
-        connections["short"].call(codec.create("/ephemeral/short", flags=codec.EPHEMERAL))
     expiring = Connection(port, 1)
     expiring.call(codec.create("/ephemeral/expiring", flags=codec.EPHEMERAL))
     expiring.drop()
@@ -230,15 +228,12 @@ def fill(port, pid, state_path, count, seed, expiring_later):
     for path in [f"/container/c{n}" for n in range(30)] + [f"/ttl/short-{n}" for n in range(20)]:
         wait_for(gone(main, path), f"{path} is removed by the server")
     main.call(codec.exists("/container/c99"))  # never had a child
-    if expiring_later:
-        connections["short"].call(codec.ping())
-        create_ttl(state, main, [("/ttl/soon", SOON_MS)])
     state.passwords = {name: (session.session, session.password) for name, session in connections.items()}
     state.sequence = 50
-    note_and_kill(port, pid, state, state_path, main, "/tail-1")
+    note_and_kill(port, pid, state, state_path, main, "/tail-1", expiring_later)
 
 
-def note_and_kill(port, pid, state, state_path, main, tail):
+def note_and_kill(port, pid, state, state_path, main, tail, expiring_later=False):
     """Notes all the server holds; then kills it while it creates znodes below `tail`."""
     main.call(codec.create(tail))
     state.tail = tail
@@ -257,6 +252,13 @@ def note_and_kill(port, pid, state, state_path, main, tail):
     owners = {f"0x{znode.stat.owner:x}" for znode in state.znodes.values() if znode.stat.owner}
     if owners != set(state.ephemerals):
         sys.exit(f"dump lists ephemerals of {sorted(state.ephemerals)}, the Stats of {sorted(owners)}")
+    if expiring_later:
+        expiring = Connection(port, EXPIRING_MS)
+        expiring.call(codec.create("/expiring/ephemeral", flags=codec.EPHEMERAL))
+        create_ttl(state, main, [("/expiring/ttl", EXPIRING_MS)])
+        state.expiring = (expiring.session, expiring.password)
+        state.expires_ms = main.call(codec.exists("/expiring/ttl")).mtime + EXPIRING_MS
+        state.sessions, state.ephemerals = tree.sessions(port)
     state.digests, state.zxid = tree.digests(port), tree.zxid(port)
     if not state.digests or tree.digest_mismatches(port):
         sys.exit(f"{tree.digest_mismatches(port)} digest mismatches, {len(state.digests)} digests in hash")
@@ -281,6 +283,19 @@ def note_and_kill(port, pid, state, state_path, main, tail):
 def load(state_path):
     with open(state_path, "rb") as file:
         return pickle.load(file)
+
+
+def await_expiry(port, main, state):
+    """Waits until the session and the TTL that the other server left have run out, which must not be early."""
+    for path in ("/expiring/ttl", "/expiring/ephemeral"):
+        wait_for(gone(main, path), f"{path} of the other server runs out")
+        if time.time() * 1000 < state.expires_ms:
+            sys.exit(f"{path} was deleted before its time")
+    try:
+        Connection(port, session=state.expiring[0], password=state.expiring[1])
+        sys.exit("an expired session was resumed")
+    except Refused:
+        state.expiring = ()
 
 
 def check(port, state_path, log_path):
@@ -312,13 +327,16 @@ def check(port, state_path, log_path):
         pass
     main = super_connection(port, session=session, password=password)
     require(main.session == session and main.password == password, "a resumed session got other credentials")
-    require(tree.zxid(port) == last_zxid, "resuming a session was a txn")
+    if state.expiring:
+        await_expiry(port, main, state)
+    else:
+        require(tree.zxid(port) == last_zxid, "resuming a session was a txn")
     started = time.monotonic()
     found = tree.dump_tree(main)
     seconds = time.monotonic() - started
 
     tail = state.tail
-    failures += tree.differences(state.znodes, found, but=lambda path: path == tail or path.startswith(tail + "/"))
+    failures += tree.differences(state.znodes, found, lambda path: f"{path}/".startswith((f"{tail}/", "/expiring/")))
     number = last_zxid - state.zxid
     require({path for path in found if path.startswith(tail + "/")} == {f"{tail}/{n}" for n in range(number)},
             f"not the first {number} znodes are below {tail}")
@@ -367,20 +385,10 @@ def go_on(port, pid, state_path, seed):
     state.sequence += 1
     main.call(codec.set_data("/tree/d01", b"changed", 0))
 
-    # What was a container and a TTL znode still is one.
+    # What was a container still is one.
     container = next(n for n in range(30, 60) if f"/container/c{n}" in state.znodes)
     main.call(codec.delete(f"/container/c{container}/child"))
     wait_for(gone(main, f"/container/c{container}"), "a container of the other server is removed when empty")
-    if "/ttl/soon" in state.znodes:
-        wait_for(gone(main, "/ttl/soon"), "a TTL of the other server runs out")
-    if "short" in state.passwords:
-        wait_for(gone(main, "/ephemeral/short"), "a session of the other server expires")
-        session, password = state.passwords.pop("short")
-        try:
-            Connection(port, session=session, password=password)
-            sys.exit("an expired session was resumed")
-        except Refused:
-            pass
     stat = main.call(codec.exists("/ttl/long-0"))
     if stat.owner:
         sys.exit(f"/ttl/long-0 has {stat}")

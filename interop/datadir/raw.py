@@ -10,6 +10,7 @@ import codec  # noqa: E402
 
 WINDOW = 500
 REPLY_SECONDS_MAX = 30
+SESSION_MS = 600_000  # lives without pings, however slow the machine is
 
 
 class Refused(Exception):
@@ -19,7 +20,7 @@ class Refused(Exception):
 class Connection:
     """A session; `requests` are codec.Request values. Watches are not set, so every frame is a reply."""
 
-    def __init__(self, port, timeout_ms=100_000, session=0, password=bytes(16)):
+    def __init__(self, port, timeout_ms=SESSION_MS, session=0, password=bytes(16)):
         self.socket = socket.create_connection(("127.0.0.1", port), REPLY_SECONDS_MAX)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.received, self.at, self.xid = b"", 0, 0

@@ -182,7 +182,10 @@ impl ServerCore {
                 sessions.add(id, timeout_ms, now.monotonic_ms);
             }
             let known = replica.sessions.keys().copied();
-            (replica.last_processed, first_session_id(server, now.wall_ms, known))
+            (
+                replica.last_processed,
+                first_session_id(server, now.wall_ms, known),
+            )
         };
         ServerCore {
             sessions,
@@ -426,6 +429,10 @@ impl ServerCore {
         session: SessionId,
         read: &DelayedRead,
     ) {
+        if !replica.clients.contains_key(&client.id) {
+            // The connection is gone, and a watch left now would stay for ever.
+            return;
+        }
         let DelayedRead {
             xid,
             op,

@@ -21,7 +21,7 @@ mod stats;
 
 pub use client::{Client, CloseReason, Delivery};
 pub use connection::{Connection, Progress, Verdict};
-pub use recovery::{Recovered, recover, write_snapshot};
+pub use recovery::{Recovered, SnapshotWalk, recover, write_snapshot};
 pub use replica::{Replica, Shared, WatchSets};
 pub use server_core::{Action, DelayedRead, Event, ServerCore};
 pub use sessions::{SessionHandle, SessionTable, session_password};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use oxkeeper_storage::{LogEnd, Origin, SnapshotFile, SnapshotSink, Storage, StorageError};
-use oxkeeper_tree::{Tree, TreeSettings};
-use oxkeeper_types::{Acl, SessionId, StoredStat, Txn, Zxid};
+use oxkeeper_storage::{LogEnd, Origin, SnapshotFile, SnapshotSink, SnapshotWriter, Storage, StorageError};
+use oxkeeper_tree::{SnapshotCursor, Tree, TreeSettings};
+use oxkeeper_types::{Acl, SessionId, StoredStat, Txn, TxnDigest, Zxid};
 use oxkeeper_wire::{SnapshotDigest, decode_txn_entry};
 use parking_lot::RwLock;
 
@@ -165,40 +165,80 @@ pub fn write_snapshot(
     with_last_zxid: bool,
     with_digest: bool,
 ) -> Result<SnapshotFile, StorageError> {
-    // Sessions and ACL lists come from the moment that gives the name; later ones are in the log.
-    let (zxid, sessions, acls, mut cursor) = {
-        let replica = replica.read();
-        let sessions = replica.sessions.clone();
-        (
-            replica.last_processed,
-            sessions,
-            replica.tree.acl_table(),
-            replica.tree.snapshot_cursor(),
-        )
-    };
-    let mut writer = storage.begin_snapshot(zxid, sessions.into_iter(), acls.into_iter())?;
-    loop {
-        let end = {
+    let mut walk = SnapshotWalk::begin(replica, storage)?;
+    while walk.visit(replica, ZNODES_PER_HOLD)? {}
+    walk.finish(with_last_zxid, with_digest)
+}
+
+/// A snapshot that is being taken, hold by hold; txns may be applied between the holds.
+pub struct SnapshotWalk {
+    writer: SnapshotWriter,
+    cursor: SnapshotCursor,
+    /// Of the moment of the last visit.
+    end: (Zxid, TxnDigest),
+}
+
+impl SnapshotWalk {
+    /// Begins the snapshot of the replica as it is now: this moment gives its name.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn begin(replica: &RwLock<Replica>, storage: &Storage) -> Result<SnapshotWalk, StorageError> {
+        // Sessions and ACL lists come from the moment that gives the name; later ones are in the log.
+        let (zxid, sessions, acls, cursor, digest) = {
+            let replica = replica.read();
+            let sessions = replica.sessions.clone();
+            (
+                replica.last_processed,
+                sessions,
+                replica.tree.acl_table(),
+                replica.tree.snapshot_cursor(),
+                replica.tree.digest(),
+            )
+        };
+        Ok(SnapshotWalk {
+            writer: storage.begin_snapshot(zxid, sessions.into_iter(), acls.into_iter())?,
+            cursor,
+            end: (zxid, digest),
+        })
+    }
+
+    /// Writes up to `znodes_max` further znodes, taken under one hold of the replica. False when those were the
+    /// last.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn visit(&mut self, replica: &RwLock<Replica>, znodes_max: usize) -> Result<bool, StorageError> {
+        let more = {
             let replica = replica.read();
             let mut visit = |path: &str, data: Option<&[u8]>, acl_key: i64, stat: &StoredStat| {
-                writer.znode(path, data, acl_key, stat);
+                self.writer.znode(path, data, acl_key, stat);
             };
-            let more = replica.tree.next_znodes(&mut cursor, ZNODES_PER_HOLD, &mut visit);
-            (!more).then(|| (replica.last_processed, replica.tree.digest()))
+            let more = replica.tree.next_znodes(&mut self.cursor, znodes_max, &mut visit);
+            self.end = (replica.last_processed, replica.tree.digest());
+            more
         };
-        writer.write_out()?;
-        if let Some((last_zxid, digest)) = end {
-            let digest = with_digest.then_some(SnapshotDigest {
-                // Java knows no digest before the first txn.
-                zxid: last_zxid,
-                version: digest.version,
-                tree_digest: if last_zxid == Zxid::ZERO {
-                    0
-                } else {
-                    digest.tree_digest
-                },
-            });
-            return writer.finish(digest, with_last_zxid.then_some(last_zxid));
-        }
+        self.writer.write_out()?;
+        Ok(more)
+    }
+
+    /// Makes it a snapshot, once all znodes were visited.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn finish(self, with_last_zxid: bool, with_digest: bool) -> Result<SnapshotFile, StorageError> {
+        assert!(self.cursor.is_finished(), "znodes are missing in the snapshot");
+        let (last_zxid, digest) = self.end;
+        let digest = with_digest.then_some(SnapshotDigest {
+            zxid: last_zxid,
+            version: digest.version,
+            // Java knows no digest before the first txn.
+            tree_digest: if last_zxid == Zxid::ZERO {
+                0
+            } else {
+                digest.tree_digest
+            },
+        });
+        self.writer.finish(digest, with_last_zxid.then_some(last_zxid))
     }
 }

@@ -464,3 +464,110 @@ pub(super) fn read(client: &mut Client, path: &str) -> Result<Found, String> {
         Err(error) => Err(format!("reading {path}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(zxid: i64, version: i32) -> Stat {
+        Stat {
+            czxid: Zxid(1),
+            mzxid: Zxid(zxid),
+            version,
+            ..Stat::default()
+        }
+    }
+
+    #[test]
+    fn only_the_token_makes_the_data() {
+        assert_eq!(token_of(&data_of(77)), Some(77));
+        let mut data = data_of(77);
+        data.push(0);
+        assert_eq!(token_of(&data), None);
+        assert_eq!(token_of(b""), None);
+    }
+
+    #[test]
+    fn own_znodes_differ_when_a_write_is_lost_doubled_or_invented() {
+        let mut own = Own::default();
+        own.apply(
+            &Effect::Create { slot: 3, token: 10 },
+            Some(Zxid(1)),
+            Some(stat(1, 0)),
+        );
+        let set = Effect::Set {
+            slot: 3,
+            token: 11,
+            version: VERSION_ANY,
+        };
+        own.apply(&set, Some(Zxid(2)), Some(stat(2, 1)));
+        let dir = Stat {
+            cversion: 1,
+            num_children: 1,
+            pzxid: Zxid(1),
+            ..Stat::default()
+        };
+        let shown = BTreeMap::from([(3, (11, stat(2, 1)))]);
+        assert_eq!(own.difference(&dir, &shown), None);
+        assert!(
+            own.difference(&dir, &BTreeMap::new()).is_some(),
+            "the znode is lost"
+        );
+        let lost = BTreeMap::from([(3, (10, stat(1, 0)))]);
+        assert!(own.difference(&dir, &lost).is_some(), "the setData is lost");
+        let doubled = BTreeMap::from([(3, (11, stat(2, 2)))]);
+        assert!(
+            own.difference(&dir, &doubled).is_some(),
+            "the setData happened twice"
+        );
+        let other_zxid = BTreeMap::from([(3, (11, stat(3, 1)))]);
+        assert!(
+            own.difference(&dir, &other_zxid).is_some(),
+            "the zxid is not the one answered"
+        );
+        let mut invented = shown.clone();
+        invented.insert(4, (12, stat(3, 0)));
+        assert!(
+            own.difference(&dir, &invented).is_some(),
+            "a znode nobody created"
+        );
+        let parent = Stat { cversion: 3, ..dir };
+        assert!(
+            own.difference(&parent, &shown).is_some(),
+            "the parent counts too much"
+        );
+    }
+
+    #[test]
+    fn a_sequence_number_is_given_once() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.sequence_max(), -1);
+        ledger.note_sequence(5, 1).unwrap();
+        ledger.note_sequence(5, 1).unwrap();
+        assert!(ledger.note_sequence(5, 2).is_err());
+        assert_eq!(ledger.sequence_max(), 5);
+        assert_eq!(queue_number("q-0000000005"), Some(5));
+        assert_eq!(queue_number("q-5"), None);
+    }
+
+    #[test]
+    fn versions_of_the_shared_znode_and_zxids_are_in_one_order() {
+        let mut ledger = Ledger::default();
+        ledger.note_shared(1, 1, Zxid(10)).unwrap();
+        ledger.note_shared(5, 5, Zxid(50)).unwrap();
+        ledger.note_shared(3, 3, Zxid(30)).unwrap();
+        ledger.note_shared(3, 3, Zxid(30)).unwrap();
+        assert!(
+            ledger.note_shared(3, 4, Zxid(30)).is_err(),
+            "another write of that version"
+        );
+        assert!(
+            ledger.note_shared(4, 4, Zxid(30)).is_err(),
+            "an older zxid than the version before"
+        );
+        assert!(
+            ledger.note_shared(2, 2, Zxid(40)).is_err(),
+            "a newer zxid than the version after"
+        );
+    }
+}

@@ -117,7 +117,16 @@ class Reader:
 
     def string(self):
         raw = self.data()
-        return None if raw is None else raw.decode("utf-8", "backslashreplace")
+        if raw is None:
+            return None
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            pass
+        try:  # Java writes a character outside the BMP as two surrogates of 3 bytes each, ours as UTF-8
+            return raw.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeError:
+            return raw.decode("utf-8", "backslashreplace")
 
     def names(self):
         count = self.int()

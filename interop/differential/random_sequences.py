@@ -23,9 +23,10 @@ ACLS = (
     (1, [(k.ALL, "nosuch", "x")]), (1, [(k.ALL, None, "x")]),
 )
 NAMES = ("a", "b", "c", "d")
-ODD_PATHS = ("{}/", "{}//a", "{}/a/", "{}/.", "{}/a/../b", "{}/.a", "{}/é", "{}/ ", "{}/\U0001f600", "{}/x\x00y", "{}/x\x01",
-             "{}/a\u200d", "{}/\ue000", "{}/\uf900", "{}/\ufffd", "", "/", "{}a", "nopath", "/zookeeper", "/zookeeper/config",
-             "/zookeeper/quota", "{}/zookeeper", "{}/...", None)
+# No component is blank: Java's index of quotas leaves blank ones out and charges the wrong quota.
+ODD_PATHS = ("{}/", "{}//a", "{}/a/", "{}/.", "{}/a/../b", "{}/.a", "{}/é", "{}/x y", "{}/\U0001f600", "{}/x\x00y", "{}/x\x01",
+             "{}/a\u200d", "{}/\ue000", "{}/\uf900", "{}/\ufffd", "{}a", "nopath", "/zookeeper/config",
+             "/zookeeper/none", "{}/zookeeper", "{}/...", None)
 LIMITS = (b"count=5,bytes=50", b"count=-1,bytes=-1=;byteHardLimit=40;countHardLimit=4", b"count=3,bytes=-1", b"", b"junk=1")
 
 
@@ -43,13 +44,13 @@ class Slot:
 
 def configuration(seed):
     """The server a sequence is played to: every tenth to one that enforces quotas."""
-    return "quota" if seed % 10 == 7 else "plain"
+    return "sequences_quota" if seed % 10 == 7 else "sequences"
 
 
 class Sequence:
     def __init__(self, play, seed):
         self.play, self.root = play, play.root
-        self.enforced = configuration(seed) == "quota"
+        self.enforced = configuration(seed) == "sequences_quota"
         self.random = random.Random(seed)
         self.slots = [Slot(name) for name in "ABCD"]
         self.known = [self.root]
@@ -137,7 +138,8 @@ class Sequence:
         return k.get_data(self.path(), self.watched())
 
     def multi_read(self):
-        parts = [self.random.choice((k.get_data, k.get_children))(self.path(), self.watched())
+        # A null path makes the whole -5, with the results before it on Java only.
+        parts = [self.random.choice((k.get_data, k.get_children))(self.path() or self.root, self.watched())
                  for _ in range(self.random.randrange(5))]
         return k.multi_read(*parts, *([self.delete()] if self.random.random() < 0.03 else []))
 
@@ -364,8 +366,9 @@ def dump(play, admin, title, roots):
 
 def play(server, admin, seed, steps, mutate=None):
     """Plays one sequence. Its transcript, and what broke it (None when nothing did)."""
-    root = f"/s{seed}"
-    admin(k.create(root))
+    # A level more, so that siblings of the root, which sequences make too, are this sequence's own.
+    root = f"/s{seed}/t"
+    admin(k.create(f"/s{seed}"), k.create(root))
     made = Play(server.port, root, admin.last_zxid(), {"super": server.super}, server, mutate, sorted_acls=True, settling=False)
     sequence = Sequence(made, seed)
     broken = None

@@ -27,6 +27,10 @@ CONFIGURATIONS = {
     "quota": ["enforceQuota=true"],
     "fast": ["tickTime=200", "znode.container.checkIntervalMs=300", "maxSessionTimeout=600000", "nio.sessionlessCnxnTimeout=500"],
     "restart": [],
+    "ours_only": [],
+    # Sequences have servers of their own: what cases leave behind must not show in them.
+    "sequences": [],
+    "sequences_quota": ["enforceQuota=true"],
     "narrow": ["jute.maxbuffer=5000", "maxClientCnxns=6", "minSessionTimeout=7000", "maxSessionTimeout=9000",
                "largeRequestThreshold=1000", "largeRequestMaxBytes=2500", "4lw.commands.whitelist=ruok, isro , mntr"],
     "old": ["extendedTypesEnabled=false", "4lw.commands.whitelist=srvr", "DigestAuthenticationProvider.enabled=false",

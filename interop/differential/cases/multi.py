@@ -178,7 +178,7 @@ READ_ODDITIES = {
     "write_inside": lambda r: k.multi_read(k.get_data(r), k.create(r + "/n")), "write_first": lambda r: k.multi_read(k.create(r + "/n"), k.get_data(r)),
     "write_only": lambda r: k.multi_read(k.delete(r + "/none")), "exists_inside": lambda r: k.multi_read(k.get_data(r), k.exists(r)),
     "get_children2_inside": lambda r: k.multi_read(k.get_children2(r)), "without_end": lambda r: k.multi(k.get_data(r), op=k.MULTI_READ, end=False),
-    "no_body": lambda r: k.raw(k.MULTI_READ), "cut": lambda r: k.multi_read(k.get_data(r)).cut(12), "null_path": lambda r: k.multi_read(k.get_data(r), k.get_data(None)),
+    "no_body": lambda r: k.raw(k.MULTI_READ), "cut": lambda r: k.multi_read(k.get_data(r)).cut(12), "null_path_first": lambda r: k.multi_read(k.get_data(None)),
     "set_acl_inside": lambda r: k.multi_read(k.get_data(r), k.set_acl(r, k.OPEN)), "check_inside": lambda r: k.multi_read(k.check(r, 0)),
     "bytes_behind": lambda r: k.multi_read(k.get_data(r)).trailed(b"x"),
 }

@@ -24,7 +24,7 @@ def answers(t, client, request, err):
 
 for flags in range(5):
     for ttl in (-1, -2**63):
-        @case(name=f"ttl_{ttl}_with_flags_{flags}", ours_only=True)
+        @case("ours_only", name=f"ttl_{ttl}_with_flags_{flags}", ours_only=True)
         def ttl_of_another_mode(t, flags=flags, ttl=ttl):
             a = t.connect("A")
             answers(t, a, k.create_ttl(t.root + "/n", ttl, flags=flags), k.BAD_ARGUMENTS)
@@ -35,7 +35,7 @@ for flags in range(5):
 
 for name, operation in (("create", k.create), ("create2", k.create2), ("container", k.create_container),
                         ("multi", lambda path, data: k.multi(k.create(path, data)))):
-    @case(name=f"quota_on_the_root_by_{name}", ours_only=True)
+    @case("ours_only", name=f"quota_on_the_root_by_{name}", ours_only=True)
     def quota_on_the_root(t, operation=operation, name=name):
         a = t.connect("A")
         reply = a(operation("/zookeeper/quota/zookeeper_limits", b"count=1,bytes=1"))
@@ -46,7 +46,7 @@ for name, operation in (("create", k.create), ("create2", k.create2), ("containe
 
 
 for text in (b"garbage", b"", None, b"count=a,bytes=b", b"count=99999999999999999999"):
-    @case(name=f"garbage_in_quota_usage_{'null' if text is None else text.decode() or 'empty'}", ours_only=True)
+    @case("ours_only", name=f"garbage_in_quota_usage_{'null' if text is None else text.decode() or 'empty'}", ours_only=True)
     def garbage_in_usage(t, text=text):
         a, r = t.connect("A"), t.root
         a(*nodes(r), k.create(limits(r), b"count=100,bytes=100"), k.create(stats(r)))
@@ -59,7 +59,7 @@ for text in (b"garbage", b"", None, b"count=a,bytes=b", b"count=9999999999999999
 
 
 for parent in ("/zookeeper", "/zookeeper/x"):
-    @case(name=f"delete_of_limits_under{parent.replace('/', '_')}", ours_only=True)
+    @case("ours_only", name=f"delete_of_limits_under{parent.replace('/', '_')}", ours_only=True)
     def delete_of_limits(t, parent=parent):
         a = t.connect("A")
         a(k.create("/zookeeper/x"), k.create(parent + "/zookeeper_limits"))
@@ -67,7 +67,7 @@ for parent in ("/zookeeper", "/zookeeper/x"):
         still_serves(t)
 
 
-@case(ours_only=True)
+@case("ours_only", ours_only=True)
 def create_session_from_a_client(t):
     a = t.connect("A")
     reply = a(k.Request(k.CREATE_SESSION, k.i32(30000), "timeout=30000", ()))
@@ -77,7 +77,7 @@ def create_session_from_a_client(t):
     still_serves(t)
 
 
-@case(ours_only=True)
+@case("ours_only", ours_only=True)
 def cut_writes_never_use_a_zxid_twice(t):
     a = t.connect("A")
     last = answers(t, a, k.create(t.root + "/n"), 0).zxid
@@ -90,7 +90,7 @@ def cut_writes_never_use_a_zxid_twice(t):
     still_serves(t)
 
 
-@case(ours_only=True)
+@case("ours_only", ours_only=True)
 def write_behind_a_pipelined_set_acl_sees_it(t):
     a, n = t.connect("A"), t.root + "/n"
     a(k.create(n))
@@ -101,7 +101,7 @@ def write_behind_a_pipelined_set_acl_sees_it(t):
     still_serves(t)
 
 
-@case(ours_only=True)
+@case("ours_only", ours_only=True)
 def nothing_answers_behind_a_close_session(t):
     for number in range(20):
         a = t.connect(f"A{number}")

@@ -69,34 +69,7 @@ impl Mode {
 
 /// The error of a code in the log; codes that this release does not know become one that it does.
 fn logged_error(code: i32) -> ErrorCode {
-    use ErrorCode::*;
-    [
-        RuntimeInconsistency,
-        MarshallingError,
-        Unimplemented,
-        BadArguments,
-        UnknownSession,
-        NoNode,
-        NoAuth,
-        BadVersion,
-        NoChildrenForEphemerals,
-        NodeExists,
-        NotEmpty,
-        SessionExpired,
-        InvalidAcl,
-        AuthFailed,
-        SessionMoved,
-        NotReadOnly,
-        EphemeralOnLocalSession,
-        NoWatcher,
-        ReconfigDisabled,
-        SessionClosedRequireSaslAuth,
-        QuotaExceeded,
-        ThrottledOp,
-    ]
-    .into_iter()
-    .find(|known| known.code() == code)
-    .unwrap_or(MarshallingError)
+    ErrorCode::from_code(code).unwrap_or(ErrorCode::MarshallingError)
 }
 
 fn as_difference(len: usize) -> i64 {

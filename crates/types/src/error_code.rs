@@ -53,6 +53,36 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// The error of a number, if there is one.
+    pub fn from_code(code: i32) -> Option<ErrorCode> {
+        use ErrorCode::*;
+        const ALL: [ErrorCode; 22] = [
+            RuntimeInconsistency,
+            MarshallingError,
+            Unimplemented,
+            BadArguments,
+            UnknownSession,
+            NoNode,
+            NoAuth,
+            BadVersion,
+            NoChildrenForEphemerals,
+            NodeExists,
+            NotEmpty,
+            SessionExpired,
+            InvalidAcl,
+            AuthFailed,
+            SessionMoved,
+            NotReadOnly,
+            EphemeralOnLocalSession,
+            NoWatcher,
+            ReconfigDisabled,
+            SessionClosedRequireSaslAuth,
+            QuotaExceeded,
+            ThrottledOp,
+        ];
+        ALL.into_iter().find(|error| error.code() == code)
+    }
+
     /// The number on the wire.
     pub fn code(self) -> i32 {
         self as i32

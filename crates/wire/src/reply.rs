@@ -268,38 +268,10 @@ fn decode_outcome_body(decoder: &mut Decoder<'_>, op: OpCode) -> Result<Outcome,
 /// # Errors
 /// When no error has the code.
 pub fn decode_error_code(code: i32) -> Result<ErrorCode, DecodeError> {
-    use ErrorCode::*;
-    const ALL: &[ErrorCode] = &[
-        RuntimeInconsistency,
-        MarshallingError,
-        Unimplemented,
-        BadArguments,
-        UnknownSession,
-        NoNode,
-        NoAuth,
-        BadVersion,
-        NoChildrenForEphemerals,
-        NodeExists,
-        NotEmpty,
-        SessionExpired,
-        InvalidAcl,
-        AuthFailed,
-        SessionMoved,
-        NotReadOnly,
-        EphemeralOnLocalSession,
-        NoWatcher,
-        ReconfigDisabled,
-        SessionClosedRequireSaslAuth,
-        QuotaExceeded,
-        ThrottledOp,
-    ];
-    ALL.iter()
-        .copied()
-        .find(|error| error.code() == code)
-        .ok_or(DecodeError::BadValue {
-            what: "an error code",
-            value: code.into(),
-        })
+    ErrorCode::from_code(code).ok_or(DecodeError::BadValue {
+        what: "an error code",
+        value: code.into(),
+    })
 }
 
 /// The 68 bytes of a Stat.

@@ -1,0 +1,324 @@
+//! Fast leader election: every voter proposes itself, adopts any better vote it hears of, and is done when a quorum
+//! proposes the same (quorum spec, section 3). Whom it finds is a matter of progress alone: whether that server may
+//! lead is decided by discovery.
+//!
+//! ```text
+//!            start                     quorum agrees             settle time over, or all voters agree
+//!  (idle) ─────────▶ proposing itself ───────────────▶ settling ─────────────────────────────────────▶ elected
+//!                      │     ▲  better vote: adopt        │                                               ▲
+//!                      │     └────────────────────────────┘                                               │
+//!                      └── a quorum follows a leader who says that it leads ──────────────────────────────┘
+//! ```
+//!
+//! Where we differ from Java, within the protocol: the settle time ends at once when all voters agree; messages
+//! that come while settling are not thrown away; an observer waits for those who follow a leader and does not count
+//! the stale votes of those who look for one; a vote is sent again at least every `notification_interval_max_ms`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use oxkeeper_types::{ServerId, Zxid};
+
+use crate::quorum::QuorumVerifier;
+use crate::settings::Settings;
+use crate::timers::{Timer, Timers};
+use crate::vote::{NOTIFICATION_VERSION, Notification, PeerState, Vote};
+
+/// How the election ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Elected {
+    /// Who is to lead.
+    pub(crate) leader: ServerId,
+}
+
+/// Notifications to send.
+pub(crate) type Outbox = Vec<(ServerId, Notification)>;
+
+/// The elector of one server. It answers those who look for a leader in every role, and votes while looking.
+#[derive(Debug)]
+pub(crate) struct Election {
+    me: ServerId,
+    quorum: QuorumVerifier,
+    settle_ms: u64,
+    interval_min_ms: u64,
+    interval_max_ms: u64,
+    /// The round. Counts the elections of this process, and catches up with the rounds of others.
+    logical_clock: i64,
+    /// How the last election ended; what others are told when they look for a leader.
+    outcome: Vote,
+    /// The round in which it ended.
+    outcome_round: i64,
+    round: Option<Round>,
+}
+
+/// The election while it goes on.
+#[derive(Debug)]
+struct Round {
+    /// What this server proposes before it hears of anything better.
+    own: Vote,
+    proposal: Vote,
+    /// The votes of this round, of those who look and of those who have found.
+    received: BTreeMap<ServerId, Notification>,
+    /// The votes of those who follow or lead, of any round.
+    settled: BTreeMap<ServerId, Notification>,
+    interval_ms: u64,
+}
+
+impl Election {
+    pub(crate) fn new(settings: &Settings) -> Election {
+        Election {
+            me: settings.me,
+            quorum: settings.quorum.clone(),
+            settle_ms: settings.election_settle_ms,
+            interval_min_ms: settings.notification_interval_min_ms,
+            interval_max_ms: settings.notification_interval_max_ms,
+            logical_clock: 0,
+            outcome: Vote::NONE,
+            outcome_round: 0,
+            round: None,
+        }
+    }
+
+    /// Begins a round. `zxid` is the end of the own history, `epoch` the current epoch, which vouches for it.
+    pub(crate) fn start(
+        &mut self,
+        zxid: Zxid,
+        epoch: u32,
+        now_ms: u64,
+        timers: &mut Timers,
+        out: &mut Outbox,
+    ) -> Option<Elected> {
+        self.logical_clock += 1;
+        let own = if self.quorum.is_voter(self.me) {
+            Vote {
+                leader: self.me,
+                zxid,
+                peer_epoch: i64::from(epoch),
+            }
+        } else {
+            Vote::NONE
+        };
+        self.round = Some(Round {
+            own,
+            proposal: own,
+            received: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            interval_ms: self.interval_min_ms,
+        });
+        timers.stop(Timer::ElectionSettle);
+        timers.set(Timer::NotificationResend, now_ms + self.interval_min_ms);
+        self.broadcast(out);
+        let elected = self.count_looking(now_ms, timers)?;
+        Some(self.finish(elected, timers))
+    }
+
+    /// Replaces the epoch of the outcome by that of the leader, once this server has synchronised with it: those
+    /// who join later must find equal votes.
+    pub(crate) fn adopt_epoch(&mut self, epoch: u32) {
+        self.outcome.peer_epoch = i64::from(epoch);
+    }
+
+    /// A connection to a peer came up: it hears the own vote at once.
+    pub(crate) fn handle_connected(&mut self, peer: ServerId, out: &mut Outbox) {
+        if self.round.is_some() && self.quorum.is_voter(peer) {
+            out.push((peer, self.proposal_notification()));
+        }
+    }
+
+    /// A notification came. `state` is what this server is doing.
+    pub(crate) fn handle_notification(
+        &mut self,
+        from: ServerId,
+        notification: Notification,
+        state: PeerState,
+        now_ms: u64,
+        timers: &mut Timers,
+        out: &mut Outbox,
+    ) -> Option<Elected> {
+        if from == self.me {
+            return None;
+        }
+        if !self.quorum.is_voter(from) {
+            // Only who looks is answered: two servers that do not vote would answer each other for ever.
+            if notification.state == PeerState::Looking {
+                out.push((from, self.outcome_notification(state, self.logical_clock)));
+            }
+            return None;
+        }
+        if self.round.is_none() {
+            if notification.state == PeerState::Looking {
+                out.push((from, self.outcome_notification(state, self.outcome_round)));
+            }
+            return None;
+        }
+        match notification.state {
+            PeerState::Looking => self.handle_looking(from, notification, now_ms, timers, out),
+            PeerState::Following | PeerState::Leading => self.handle_settled(from, notification),
+            PeerState::Observing => None,
+        }
+        .map(|elected| self.finish(elected, timers))
+    }
+
+    fn handle_looking(
+        &mut self,
+        from: ServerId,
+        notification: Notification,
+        now_ms: u64,
+        timers: &mut Timers,
+        out: &mut Outbox,
+    ) -> Option<Elected> {
+        if notification.election_epoch < self.logical_clock {
+            out.push((from, self.proposal_notification()));
+            return None;
+        }
+        // A vote for who does not vote (that of an observer) is not counted, nor is that of who has no data yet.
+        let round = self.round.as_mut()?;
+        if !self.quorum.is_voter(notification.vote.leader)
+            || round.own.zxid == Zxid(-1)
+            || notification.vote.zxid == Zxid(-1)
+        {
+            return None;
+        }
+        if notification.election_epoch > self.logical_clock {
+            self.logical_clock = notification.election_epoch;
+            round.received.clear();
+            round.proposal = round.own;
+            if notification.vote.beats(&round.own, &self.quorum) {
+                round.proposal = notification.vote;
+            }
+            self.broadcast(out);
+        } else if notification.vote.beats(&round.proposal, &self.quorum) {
+            round.proposal = notification.vote;
+            self.broadcast(out);
+        }
+        self.round.as_mut()?.received.insert(from, notification);
+        self.count_looking(now_ms, timers)
+    }
+
+    /// Whether a quorum proposes what this server proposes, and nothing better can be expected.
+    fn count_looking(&mut self, now_ms: u64, timers: &mut Timers) -> Option<Elected> {
+        if !self.quorum.is_voter(self.me) {
+            return None;
+        }
+        let mine = self.proposal_notification();
+        let round = self.round.as_mut()?;
+        round.received.insert(self.me, mine);
+        let agreeing = agreeing(&round.received, &mine);
+        let leader = round.proposal.leader;
+        if !self.quorum.contains_quorum(&agreeing) {
+            timers.stop(Timer::ElectionSettle);
+            return None;
+        }
+        if agreeing.is_superset(self.quorum.voters()) {
+            return Some(Elected { leader });
+        }
+        if !timers.is_set(Timer::ElectionSettle) {
+            timers.set(Timer::ElectionSettle, now_ms + self.settle_ms);
+        }
+        None
+    }
+
+    /// Votes of those who have found a leader: follow it when a quorum does and it says itself that it leads.
+    fn handle_settled(&mut self, from: ServerId, notification: Notification) -> Option<Elected> {
+        let leader = notification.vote.leader;
+        if !self.quorum.is_voter(leader) {
+            return None;
+        }
+        let me = self.me;
+        let round = self.round.as_mut()?;
+        let vouches = |votes: &BTreeMap<ServerId, Notification>, clock: i64| {
+            if leader == me {
+                clock == notification.election_epoch
+            } else {
+                votes
+                    .get(&leader)
+                    .is_some_and(|vote| vote.state == PeerState::Leading)
+            }
+        };
+        if notification.election_epoch == self.logical_clock {
+            round.received.insert(from, notification);
+            if self
+                .quorum
+                .contains_quorum(&agreeing(&round.received, &notification))
+                && vouches(&round.received, self.logical_clock)
+            {
+                round.proposal = notification.vote;
+                return Some(Elected { leader });
+            }
+        }
+        round.settled.insert(from, notification);
+        if self
+            .quorum
+            .contains_quorum(&agreeing(&round.settled, &notification))
+            && vouches(&round.settled, self.logical_clock)
+        {
+            self.logical_clock = notification.election_epoch;
+            round.proposal = notification.vote;
+            return Some(Elected { leader });
+        }
+        None
+    }
+
+    /// Looks for deadlines that have come.
+    pub(crate) fn handle_deadline(
+        &mut self,
+        now_ms: u64,
+        timers: &mut Timers,
+        out: &mut Outbox,
+    ) -> Option<Elected> {
+        let round = self.round.as_mut()?;
+        if timers.fires(Timer::ElectionSettle, now_ms) {
+            let leader = round.proposal.leader;
+            return Some(self.finish(Elected { leader }, timers));
+        }
+        if timers.fires(Timer::NotificationResend, now_ms) {
+            round.interval_ms = (round.interval_ms * 2).min(self.interval_max_ms);
+            timers.set(Timer::NotificationResend, now_ms + round.interval_ms);
+            self.broadcast(out);
+        }
+        None
+    }
+
+    fn finish(&mut self, elected: Elected, timers: &mut Timers) -> Elected {
+        if let Some(round) = self.round.take() {
+            self.outcome = round.proposal;
+        }
+        self.outcome_round = self.logical_clock;
+        timers.stop(Timer::ElectionSettle);
+        timers.stop(Timer::NotificationResend);
+        elected
+    }
+
+    /// Tells every other voter; observers are told when they ask.
+    fn broadcast(&self, out: &mut Outbox) {
+        let notification = self.proposal_notification();
+        let others = self.quorum.voters().iter().filter(|voter| **voter != self.me);
+        out.extend(others.map(|voter| (*voter, notification)));
+    }
+
+    fn proposal_notification(&self) -> Notification {
+        Notification {
+            state: PeerState::Looking,
+            vote: self.round.as_ref().map_or(self.outcome, |round| round.proposal),
+            election_epoch: self.logical_clock,
+            version: NOTIFICATION_VERSION,
+        }
+    }
+
+    fn outcome_notification(&self, state: PeerState, election_epoch: i64) -> Notification {
+        Notification {
+            state,
+            vote: self.outcome,
+            election_epoch,
+            version: NOTIFICATION_VERSION,
+        }
+    }
+}
+
+fn agreeing(votes: &BTreeMap<ServerId, Notification>, with: &Notification) -> BTreeSet<ServerId> {
+    let agreeing = votes.iter().filter(|(_, vote)| vote.agrees_with(with));
+    agreeing.map(|(server, _)| *server).collect()
+}
+
+#[cfg(test)]
+#[path = "election_tests.rs"]
+mod tests;

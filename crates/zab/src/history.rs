@@ -1,0 +1,267 @@
+//! The history of one server as far as memory knows it: what is appended to the log, and how much of it has been
+//! delivered to the tree.
+//!
+//! ```text
+//!   on disk only        window, in memory
+//!  ────────────────┬───────────────────────────────────┬────────────────────────┐
+//!                start           delivered             │ appended, not delivered│ last
+//! ```
+
+use std::collections::VecDeque;
+
+use oxkeeper_types::Zxid;
+
+use crate::message::Entry;
+use crate::planted::PlantedBug;
+use crate::settings::Settings;
+
+/// The history of a server. Everything in it is in the log, or on its way there.
+#[derive(Clone, Debug)]
+pub(crate) struct History {
+    /// The last zxid before the window: the end of a snapshot, or of what the window has let go.
+    start: Zxid,
+    /// Ascending, all above `start`.
+    entries: VecDeque<Entry>,
+    /// The tree contains everything through this zxid. Not below `start`.
+    delivered: Zxid,
+}
+
+/// How a learner is brought to the leader's history (quorum spec, 6.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SyncPlan {
+    /// It lacks only what comes after its own last zxid.
+    Diff,
+    /// It first forgets everything after this zxid, which both have.
+    Trunc(Zxid),
+    /// Whether its last txn is in our history is to be looked up on disk.
+    FromDisk,
+    /// It gets everything.
+    Snap,
+}
+
+impl History {
+    pub(crate) fn new(start: Zxid, entries: Vec<Entry>) -> History {
+        let mut history = History {
+            start,
+            entries: VecDeque::new(),
+            delivered: start,
+        };
+        for entry in entries {
+            history.append(entry);
+        }
+        history
+    }
+
+    /// The end of the history.
+    pub(crate) fn last(&self) -> Zxid {
+        self.entries.back().map_or(self.start, |entry| entry.zxid)
+    }
+
+    pub(crate) fn start(&self) -> Zxid {
+        self.start
+    }
+
+    pub(crate) fn delivered(&self) -> Zxid {
+        self.delivered
+    }
+
+    pub(crate) fn append(&mut self, entry: Entry) {
+        assert!(
+            entry.zxid > self.last(),
+            "{} appended after {}",
+            entry.zxid,
+            self.last()
+        );
+        self.entries.push_back(entry);
+    }
+
+    /// What follows `zxid` in the window.
+    pub(crate) fn after(&self, zxid: Zxid) -> impl Iterator<Item = &Entry> {
+        let from = self.entries.partition_point(|entry| entry.zxid <= zxid);
+        self.entries.range(from..)
+    }
+
+    /// The next txn to deliver.
+    pub(crate) fn undelivered(&self) -> Option<&Entry> {
+        self.after(self.delivered).next()
+    }
+
+    /// Notes that the tree has everything through `zxid`.
+    pub(crate) fn note_delivered(&mut self, zxid: Zxid) {
+        assert!(
+            self.delivered < zxid && zxid <= self.last(),
+            "{zxid} delivered after {}, the history ends at {}",
+            self.delivered,
+            self.last()
+        );
+        self.delivered = zxid;
+    }
+
+    /// Lets go of the oldest delivered txns.
+    pub(crate) fn trim(&mut self, entries_max: usize) {
+        while self.entries.len() > entries_max
+            && let Some(oldest) = self.entries.front()
+            && oldest.zxid <= self.delivered
+        {
+            self.start = oldest.zxid;
+            self.entries.pop_front();
+        }
+    }
+
+    /// Forgets everything after `to`, which is in the history; the tree goes back with it.
+    pub(crate) fn truncate(&mut self, to: Zxid) {
+        while self.entries.back().is_some_and(|entry| entry.zxid > to) {
+            self.entries.pop_back();
+        }
+        // When the window began later, nothing of it is left, and the rest is on disk.
+        self.start = self.start.min(to);
+        self.delivered = self.delivered.min(to);
+    }
+
+    /// How a learner whose history ends at `peer` is synchronised to our history through `committed`.
+    pub(crate) fn plan(&self, peer: Zxid, committed: Zxid, settings: &Settings) -> SyncPlan {
+        // (e, 0) ends a history that was taken over from the leader of e, once a quorum had it, before its first
+        // txn. Whatever we have before (e, 1) is then the same.
+        let of_new_epoch = peer.counter() == 0;
+        if peer == committed {
+            return SyncPlan::Diff;
+        }
+        if peer > committed {
+            // A txn of the same epoch in both histories: they are the same up to there.
+            return if committed == Zxid::ZERO {
+                SyncPlan::Trunc(committed)
+            } else if of_new_epoch {
+                SyncPlan::Snap
+            } else if peer.epoch() == committed.epoch() && committed.counter() > 0 {
+                SyncPlan::Trunc(committed)
+            } else if settings.guards(PlantedBug::TruncateAcrossEpochs) {
+                SyncPlan::Snap
+            } else {
+                SyncPlan::Trunc(committed)
+            };
+        }
+        if peer < self.start {
+            return SyncPlan::FromDisk;
+        }
+        if peer == self.start || of_new_epoch {
+            return SyncPlan::Diff;
+        }
+        let above = self.entries.partition_point(|entry| entry.zxid <= peer);
+        let below = above
+            .checked_sub(1)
+            .and_then(|i| self.entries.get(i))
+            .map_or(self.start, |entry| entry.zxid);
+        if below == peer {
+            SyncPlan::Diff
+        } else if below.epoch() == peer.epoch() && below.counter() > 0 {
+            SyncPlan::Trunc(below)
+        } else {
+            SyncPlan::Snap
+        }
+    }
+}
+
+/// Whether `zxid` may follow `last` in a history: nothing between them was ever proposed by the leader who proposed
+/// `zxid`.
+pub(crate) fn follows(last: Zxid, zxid: Zxid) -> bool {
+    if last.epoch() == zxid.epoch() {
+        zxid.0 == last.0 + 1
+    } else {
+        zxid > last && zxid.counter() == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oxkeeper_types::ServerId;
+
+    use super::*;
+    use crate::quorum::QuorumVerifier;
+
+    fn history(start: Zxid, zxids: &[(u32, u32)]) -> History {
+        let entry = |&(epoch, counter): &(u32, u32)| Entry {
+            zxid: Zxid::new(epoch, counter),
+            txn: [].into(),
+        };
+        History::new(start, zxids.iter().map(entry).collect())
+    }
+
+    fn plan(history: &History, epoch: u32, counter: u32) -> SyncPlan {
+        let settings = Settings::new(ServerId(1), QuorumVerifier::majority([ServerId(1)], []));
+        history.plan(Zxid::new(epoch, counter), history.last(), &settings)
+    }
+
+    #[test]
+    fn a_learner_is_synchronised_by_the_least_that_is_safe() {
+        let ours = history(Zxid::new(1, 7), &[(1, 8), (1, 9), (2, 1), (2, 2)]);
+        assert_eq!(plan(&ours, 2, 2), SyncPlan::Diff, "nothing is missing");
+        assert_eq!(plan(&ours, 1, 8), SyncPlan::Diff);
+        assert_eq!(
+            plan(&ours, 1, 7),
+            SyncPlan::Diff,
+            "the end of what the window has let go"
+        );
+        assert_eq!(plan(&ours, 2, 0), SyncPlan::Diff, "all of epoch 1");
+        assert_eq!(
+            plan(&ours, 2, 9),
+            SyncPlan::Trunc(Zxid::new(2, 2)),
+            "ahead in our epoch"
+        );
+        assert_eq!(
+            plan(&ours, 1, 12),
+            SyncPlan::Trunc(Zxid::new(1, 9)),
+            "ahead in an epoch we know"
+        );
+        assert_eq!(plan(&ours, 1, 6), SyncPlan::FromDisk);
+        assert_eq!(plan(&ours, 0, 0), SyncPlan::FromDisk);
+    }
+
+    #[test]
+    fn a_learner_with_txns_of_an_epoch_we_lack_gets_everything() {
+        let ours = history(Zxid::new(1, 7), &[(1, 8), (4, 1)]);
+        assert_eq!(plan(&ours, 3, 5), SyncPlan::Snap, "between ours");
+        assert_eq!(
+            plan(&ours, 5, 5),
+            SyncPlan::Snap,
+            "after ours: its part of epoch 4 may be shorter than ours"
+        );
+        assert_eq!(plan(&ours, 5, 0), SyncPlan::Snap);
+        assert_eq!(plan(&ours, 3, 0), SyncPlan::Diff, "epoch 3 added nothing");
+    }
+
+    #[test]
+    fn a_leader_without_txns_takes_everything_away() {
+        assert_eq!(plan(&history(Zxid::ZERO, &[]), 1, 3), SyncPlan::Trunc(Zxid::ZERO));
+        assert_eq!(plan(&history(Zxid::ZERO, &[]), 0, 0), SyncPlan::Diff);
+        assert_eq!(plan(&history(Zxid::ZERO, &[(1, 1)]), 0, 0), SyncPlan::Diff);
+    }
+
+    #[test]
+    fn proposals_follow_one_another_without_gaps() {
+        let z = Zxid::new;
+        assert!(follows(z(1, 4), z(1, 5)) && follows(z(1, 4), z(3, 1)) && follows(Zxid::ZERO, z(1, 1)));
+        assert!(follows(z(2, 0), z(2, 1)));
+        assert!(!follows(z(1, 4), z(1, 6)) && !follows(z(1, 4), z(1, 4)) && !follows(z(1, 4), z(2, 2)));
+        assert!(!follows(z(2, 4), z(1, 5)) && !follows(z(2, 4), z(1, 1)));
+    }
+
+    #[test]
+    fn the_window_keeps_what_is_not_delivered() {
+        let mut history = history(Zxid::ZERO, &[(1, 1), (1, 2), (1, 3)]);
+        history.note_delivered(Zxid::new(1, 2));
+        history.trim(0);
+        assert_eq!(
+            (history.start(), history.last()),
+            (Zxid::new(1, 2), Zxid::new(1, 3))
+        );
+        assert_eq!(
+            history.undelivered().map(|entry| entry.zxid),
+            Some(Zxid::new(1, 3))
+        );
+        history.truncate(Zxid::new(1, 1));
+        assert_eq!(
+            (history.start(), history.last(), history.delivered()),
+            (Zxid::new(1, 1), Zxid::new(1, 1), Zxid::new(1, 1))
+        );
+    }
+}

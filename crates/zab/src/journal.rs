@@ -1,0 +1,173 @@
+//! What the disk of this server holds, and what is on its way there. Writes are executed in the order given; their
+//! completions change the facts here even when the role that asked for them has ended, but a role hears only of
+//! its own (Z10).
+
+use std::collections::VecDeque;
+
+use oxkeeper_types::Zxid;
+
+use crate::history::History;
+use crate::message::{Entry, LinkId};
+
+/// A write to disk, numbered from 1 in the order of execution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// What is to be made durable. A write may be merged with those after it, never overtaken by them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Append a txn to the log.
+    Append(Entry),
+    /// Cut the log after this zxid, strictly, and remove snapshots that contain more. `reload`: the tree contains
+    /// more, load it again. To be refused, without any change, when the zxid is not in the history on disk: when it
+    /// is neither the zxid of a logged txn, nor the end of a snapshot without txns between, nor 0, nor has counter
+    /// 0 where the txns of its epoch begin.
+    Truncate {
+        /// The new end of the history.
+        to: Zxid,
+        /// Whether the tree is ahead of it.
+        reload: bool,
+    },
+    /// Replace the whole history by a snapshot and these txns after it, so that after a crash either the old
+    /// history is there or all of the new; and the tree by the snapshot.
+    Install {
+        /// The link over which the snapshot came; `None` for an empty tree.
+        snapshot: Option<LinkId>,
+        /// The end of the snapshot.
+        zxid: Zxid,
+        /// What follows it.
+        entries: Vec<Entry>,
+    },
+    /// Save the epoch that this server has promised to follow.
+    AcceptedEpoch(u32),
+    /// Save the epoch whose leader's history this server has taken over.
+    CurrentEpoch(u32),
+}
+
+/// What has become durable, for the role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Appended(Zxid),
+    Truncated,
+    TruncateRefused,
+    Installed,
+    AcceptedEpoch,
+    CurrentEpoch,
+}
+
+/// What the disk holds when a server starts.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// The promised epoch.
+    pub accepted_epoch: u32,
+    /// The epoch that vouches for the history.
+    pub current_epoch: u32,
+    /// The zxid before the window.
+    pub window_start: Zxid,
+    /// The last txns of the log. The tree contains them all.
+    pub window: Vec<Entry>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) history: History,
+    accepted_epoch: u32,
+    current_epoch: u32,
+    in_flight: VecDeque<(u64, Write)>,
+    next_write: u64,
+}
+
+impl Journal {
+    pub(crate) fn new(recovered: Recovered) -> Journal {
+        let mut history = History::new(recovered.window_start, recovered.window);
+        if history.last() > history.delivered() {
+            history.note_delivered(history.last());
+        }
+        Journal {
+            history,
+            accepted_epoch: recovered.accepted_epoch,
+            current_epoch: recovered.current_epoch,
+            in_flight: VecDeque::new(),
+            next_write: 1,
+        }
+    }
+
+    pub(crate) fn accepted_epoch(&self) -> u32 {
+        self.accepted_epoch
+    }
+
+    pub(crate) fn current_epoch(&self) -> u32 {
+        self.current_epoch
+    }
+
+    /// Whether nothing is on its way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// Notes a write that is now given to the disk. A txn is part of the history from here on.
+    pub(crate) fn begin(&mut self, write: Write, incarnation: u64) -> WriteId {
+        if let Write::Append(entry) = &write {
+            self.history.append(entry.clone());
+        }
+        let id = WriteId(self.next_write);
+        self.next_write += 1;
+        self.in_flight.push_back((incarnation, write));
+        id
+    }
+
+    /// Everything up to and with `id` is durable; a truncation at its end may have been refused. Returns what became
+    /// so, with the role that asked for it.
+    pub(crate) fn complete(&mut self, id: WriteId, refused: bool) -> Vec<(u64, Done)> {
+        let first = self.next_write - self.in_flight.len() as u64;
+        assert!(
+            id.0 < self.next_write,
+            "write {} is durable but was never asked for",
+            id.0
+        );
+        let count = (id.0 + 1).saturating_sub(first);
+        let mut done = Vec::new();
+        for i in 0..count {
+            let Some((incarnation, write)) = self.in_flight.pop_front() else {
+                break;
+            };
+            let refused = refused && i + 1 == count;
+            done.push((incarnation, self.adopt(write, refused)));
+        }
+        done
+    }
+
+    fn adopt(&mut self, write: Write, refused: bool) -> Done {
+        match write {
+            Write::Append(entry) => Done::Appended(entry.zxid),
+            Write::Truncate { .. } if refused => Done::TruncateRefused,
+            Write::Truncate { to, .. } => {
+                self.history.truncate(to);
+                Done::Truncated
+            }
+            Write::Install { zxid, entries, .. } => {
+                self.history = History::new(zxid, entries);
+                Done::Installed
+            }
+            Write::AcceptedEpoch(epoch) => {
+                assert!(
+                    epoch >= self.accepted_epoch,
+                    "accepted epoch {} went back to {epoch}",
+                    self.accepted_epoch
+                );
+                self.accepted_epoch = epoch;
+                Done::AcceptedEpoch
+            }
+            Write::CurrentEpoch(epoch) => {
+                assert!(
+                    self.current_epoch <= epoch && epoch <= self.accepted_epoch,
+                    "current epoch {} set to {epoch}, accepted is {}",
+                    self.current_epoch,
+                    self.accepted_epoch
+                );
+                self.current_epoch = epoch;
+                Done::CurrentEpoch
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! The leader (quorum spec, 5 to 7).
+//!
+//! ```text
+//!  CollectingEpochs ──quorum──▶ SavingAcceptedEpoch ─▶ CollectingPromises ──quorum──▶ Synchronizing ──quorum──▶ Broadcast
+//!   FOLLOWERINFO                    (on disk)           LEADERINFO, ACKEPOCH           NEWLEADER, ACK           UPTODATE
+//! ```
+//!
+//! Each learner goes through [`Step`] by itself, whenever it comes.
+
+mod progress;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use oxkeeper_types::{ServerId, Zxid};
+
+use crate::history::{SyncPlan, follows};
+use crate::journal::{Done, Write};
+use crate::message::{Entry, LinkId, Message};
+use crate::planted::PlantedBug;
+use crate::timers::Timer;
+use crate::zab::{Action, Context, Next, Reason};
+use progress::{LearnerProgress, Step};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    CollectingEpochs,
+    SavingAcceptedEpoch,
+    CollectingPromises,
+    Synchronizing,
+    Broadcast,
+}
+
+/// A txn that is proposed and not committed.
+#[derive(Debug)]
+struct Outstanding {
+    zxid: Zxid,
+    /// The voters that have it on disk.
+    acks: BTreeSet<ServerId>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Leader {
+    me: ServerId,
+    phase: Phase,
+    /// The new epoch; until it is decided, 1 more than the largest that was accepted anywhere.
+    epoch: u32,
+    /// How fresh this server was when it began: nobody who promises may be fresher.
+    freshness: (u32, Zxid),
+    learners: BTreeMap<LinkId, LearnerProgress>,
+    /// The voters that told their accepted epoch.
+    connected: BTreeSet<ServerId>,
+    /// The voters that promised to follow no older leader.
+    promised: BTreeSet<ServerId>,
+    /// The voters that have the history this epoch begins with.
+    synced: BTreeSet<ServerId>,
+    /// Ascending, without gaps, all above `committed`, all in the history.
+    outstanding: VecDeque<Outstanding>,
+    /// The end of what is committed; at first, of the history that this epoch begins with.
+    committed: Zxid,
+    last_proposed: Zxid,
+    half_ticks: u64,
+}
+
+impl Leader {
+    pub(crate) fn new(context: &Context) -> Leader {
+        let me = context.settings.me;
+        let journal = &context.journal;
+        Leader {
+            me,
+            phase: Phase::CollectingEpochs,
+            epoch: journal.accepted_epoch() + 1,
+            freshness: (journal.current_epoch(), journal.history.last()),
+            learners: BTreeMap::new(),
+            connected: [me].into(),
+            promised: BTreeSet::new(),
+            synced: BTreeSet::new(),
+            outstanding: VecDeque::new(),
+            committed: journal.history.last(),
+            last_proposed: journal.history.last(),
+            half_ticks: 0,
+        }
+    }
+
+    pub(crate) fn start(&mut self, context: &mut Context) -> Next {
+        context.push(Action::AcceptLearners(true));
+        context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
+        self.decide_epoch(context);
+        Ok(())
+    }
+
+    pub(crate) fn close(&mut self, context: &mut Context) {
+        for link in std::mem::take(&mut self.learners).into_keys() {
+            context.push(Action::CloseLink(link));
+        }
+        context.push(Action::AcceptLearners(false));
+    }
+
+    pub(crate) fn next_zxid(&self, context: &Context) -> Option<Zxid> {
+        let used_up = self.last_proposed.counter() >= context.settings.counter_max
+            && context.guards(PlantedBug::CounterNotWatched);
+        (self.phase == Phase::Broadcast && !used_up).then(|| self.last_proposed.next())
+    }
+
+    pub(crate) fn handle_connected(&mut self, link: LinkId, context: &Context) {
+        self.learners.insert(link, LearnerProgress::new(context.now_ms));
+    }
+
+    pub(crate) fn handle_closed(&mut self, link: LinkId, _context: &mut Context) -> Next {
+        self.learners.remove(&link);
+        Ok(())
+    }
+
+    fn drop_learner(&mut self, link: LinkId, context: &mut Context) {
+        self.learners.remove(&link);
+        context.push(Action::CloseLink(link));
+    }
+
+    /// A learner broke the protocol, or may not follow: only it is dropped.
+    pub(crate) fn handle_message(&mut self, link: LinkId, message: Message, context: &mut Context) -> Next {
+        let Some(learner) = self.learners.get_mut(&link) else {
+            return Ok(());
+        };
+        learner.heard_ms = context.now_ms;
+        let step = learner.step;
+        match message {
+            Message::LearnerInfo {
+                server,
+                observer,
+                accepted_epoch,
+                config_version,
+            } if step == Step::Connected && config_version <= context.settings.config_version => {
+                learner.server = server;
+                learner.observer = observer;
+                learner.votes = !observer && context.settings.quorum.is_voter(server);
+                learner.step = Step::AwaitingEpoch;
+                return self.handle_learner_info(link, server, accepted_epoch, context);
+            }
+            Message::AckEpoch {
+                last_zxid,
+                current_epoch,
+            } if step == Step::AwaitingAckEpoch => {
+                self.handle_ack_epoch(link, last_zxid, current_epoch, context);
+            }
+            Message::Ack(zxid) if step >= Step::AwaitingNewLeaderAck => {
+                return self.handle_ack(link, zxid, context);
+            }
+            Message::Pong(..) | Message::Opaque { .. } if step == Step::Active => {
+                let from = learner.server;
+                context.push(Action::PassOn { link, from, message });
+            }
+            Message::LearnerInfo { .. }
+            | Message::LeaderInfo { .. }
+            | Message::AckEpoch { .. }
+            | Message::Diff(_)
+            | Message::Trunc(_)
+            | Message::Snap(_)
+            | Message::Proposal(_)
+            | Message::Commit(_)
+            | Message::Inform(_)
+            | Message::NewLeader { .. }
+            | Message::UpToDate
+            | Message::Ack(_)
+            | Message::Ping(_)
+            | Message::Pong(..)
+            | Message::Opaque { .. } => self.drop_learner(link, context),
+        }
+        Ok(())
+    }
+
+    fn handle_learner_info(
+        &mut self,
+        link: LinkId,
+        server: ServerId,
+        accepted_epoch: u32,
+        context: &mut Context,
+    ) -> Next {
+        // A server has one link. When a new one comes, the old is dead and only not noticed yet.
+        let older = self
+            .learners
+            .iter()
+            .find(|(id, l)| **id != link && l.is_server(server))
+            .map(|(id, _)| *id);
+        if let Some(older) = older {
+            self.drop_learner(older, context);
+        }
+        let Some(learner) = self.learners.get_mut(&link) else {
+            return Ok(());
+        };
+        match self.phase {
+            Phase::CollectingEpochs => {
+                if learner.votes {
+                    self.connected.insert(server);
+                }
+                if context.guards(PlantedBug::ReuseEpoch) {
+                    self.epoch = self.epoch.max(accepted_epoch.saturating_add(1));
+                }
+                self.decide_epoch(context);
+            }
+            Phase::SavingAcceptedEpoch => {}
+            Phase::CollectingPromises | Phase::Synchronizing | Phase::Broadcast => {
+                if accepted_epoch > self.epoch && learner.votes {
+                    // It could never follow this leader, nor would anything else ever change that.
+                    return Err(Reason::LaterEpochPromised);
+                }
+                learner.step = Step::AwaitingAckEpoch;
+                context.send(link, Message::LeaderInfo { epoch: self.epoch });
+            }
+        }
+        Ok(())
+    }
+
+    fn decide_epoch(&mut self, context: &mut Context) {
+        if self.phase == Phase::CollectingEpochs && context.settings.quorum.contains_quorum(&self.connected) {
+            self.phase = Phase::SavingAcceptedEpoch;
+            context.write(Write::AcceptedEpoch(self.epoch));
+        }
+    }
+
+    fn handle_epoch_saved(&mut self, context: &mut Context) {
+        self.phase = Phase::CollectingPromises;
+        self.promised.insert(self.me);
+        context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
+        for (link, learner) in &mut self.learners {
+            if learner.step == Step::AwaitingEpoch {
+                learner.step = Step::AwaitingAckEpoch;
+                context.send(*link, Message::LeaderInfo { epoch: self.epoch });
+            }
+        }
+        self.begin_synchronization(context);
+    }
+
+    fn handle_ack_epoch(
+        &mut self,
+        link: LinkId,
+        last_zxid: Zxid,
+        current_epoch: Option<u32>,
+        context: &mut Context,
+    ) {
+        let Some(learner) = self.learners.get_mut(&link) else {
+            return;
+        };
+        if self.phase != Phase::CollectingPromises {
+            self.synchronize(link, last_zxid, context);
+            return;
+        }
+        if let Some(current_epoch) = current_epoch {
+            if (current_epoch, last_zxid) > self.freshness
+                && context.guards(PlantedBug::FresherLearnerAccepted)
+            {
+                self.drop_learner(link, context);
+                return;
+            }
+            if learner.votes && last_zxid != Zxid(-1) {
+                self.promised.insert(learner.server);
+            }
+        }
+        learner.step = Step::AwaitingPromises { last_zxid };
+        self.begin_synchronization(context);
+    }
+
+    fn begin_synchronization(&mut self, context: &mut Context) {
+        if !context.settings.quorum.contains_quorum(&self.promised) {
+            return;
+        }
+        self.phase = Phase::Synchronizing;
+        self.last_proposed = Zxid::new(self.epoch, 0);
+        context.write(Write::CurrentEpoch(self.epoch));
+        context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
+        context.set_timer(Timer::Ping, context.settings.tick_ms / 2);
+        let waiting: Vec<(LinkId, Zxid)> = self
+            .learners
+            .iter()
+            .filter_map(|(link, learner)| match learner.step {
+                Step::AwaitingPromises { last_zxid } => Some((*link, last_zxid)),
+                Step::Connected
+                | Step::AwaitingEpoch
+                | Step::AwaitingAckEpoch
+                | Step::ReadingLog { .. }
+                | Step::AwaitingNewLeaderAck
+                | Step::Synced
+                | Step::Active => None,
+            })
+            .collect();
+        for (link, last_zxid) in waiting {
+            self.synchronize(link, last_zxid, context);
+        }
+    }
+
+    /// Brings a learner whose history ends at `peer` to ours.
+    fn synchronize(&mut self, link: LinkId, peer: Zxid, context: &mut Context) {
+        let history = context.history();
+        match history.plan(peer, self.committed, &context.settings) {
+            SyncPlan::Diff => {
+                self.send_history(link, Message::Diff(self.committed), Vec::new(), peer, context);
+            }
+            SyncPlan::Trunc(to) => self.send_history(link, Message::Trunc(to), Vec::new(), to, context),
+            SyncPlan::Snap => self.send_snapshot(link, context),
+            SyncPlan::FromDisk if peer.counter() == 0 => self.send_snapshot(link, context),
+            SyncPlan::FromDisk => {
+                let to = history.start();
+                if let Some(learner) = self.learners.get_mut(&link) {
+                    learner.step = Step::ReadingLog { peer };
+                }
+                context.push(Action::ReadLog { link, from: peer, to });
+            }
+        }
+    }
+
+    pub(crate) fn handle_log_read(
+        &mut self,
+        link: LinkId,
+        entries: Option<Vec<Entry>>,
+        context: &mut Context,
+    ) -> Next {
+        let Some(&LearnerProgress {
+            step: Step::ReadingLog { peer },
+            ..
+        }) = self.learners.get(&link)
+        else {
+            return Ok(());
+        };
+        let mut entries = entries.unwrap_or_default();
+        // The learner's last txn must be in our history, or else it may have what we lack (ZOOKEEPER-2846); and
+        // from there on nothing may be missing up to the window, which may have moved on meanwhile.
+        let known = entries.first().is_some_and(|first| first.zxid == peer);
+        let complete = entries.windows(2).all(|pair| follows(pair[0].zxid, pair[1].zxid))
+            && entries
+                .last()
+                .is_some_and(|last| last.zxid >= context.history().start());
+        if (known && complete) || (!context.guards(PlantedBug::DiskHistoryUnchecked) && !entries.is_empty()) {
+            entries.retain(|entry| peer < entry.zxid && entry.zxid <= self.committed);
+            let after = entries.last().map_or(peer, |last| last.zxid);
+            self.send_history(link, Message::Diff(self.committed), entries, after, context);
+        } else {
+            self.send_snapshot(link, context);
+        }
+        Ok(())
+    }
+
+    fn send_snapshot(&mut self, link: LinkId, context: &mut Context) {
+        let zxid = context.history().delivered();
+        context.send(link, Message::Snap(zxid));
+        context.push(Action::SendSnapshot(link));
+        self.send_proposals(link, Vec::new(), zxid, context);
+    }
+
+    fn send_history(
+        &mut self,
+        link: LinkId,
+        method: Message,
+        entries: Vec<Entry>,
+        after: Zxid,
+        context: &mut Context,
+    ) {
+        context.send(link, method);
+        self.send_proposals(link, entries, after, context);
+    }
+
+    /// Sends `entries`, then what the window has after `after`, then NEWLEADER. From here on the learner gets every
+    /// proposal: no txn can fall between the history and the broadcast.
+    fn send_proposals(&mut self, link: LinkId, entries: Vec<Entry>, after: Zxid, context: &mut Context) {
+        let committed = self.committed;
+        let Some(learner) = self.learners.get_mut(&link) else {
+            return;
+        };
+        // What it acknowledged over an earlier link it may just have been told to forget; it will be sent again.
+        if context.guards(PlantedBug::AcksSurviveReconnect) {
+            for outstanding in &mut self.outstanding {
+                outstanding.acks.remove(&learner.server);
+            }
+        }
+        let window: Vec<Entry> = context.history().after(after).cloned().collect();
+        for entry in entries.into_iter().chain(window) {
+            let zxid = entry.zxid;
+            if zxid <= committed {
+                context.send(link, Message::Proposal(entry));
+                context.send(link, Message::Commit(zxid));
+            } else if !learner.observer {
+                learner.note_proposed(zxid, context.now_ms);
+                context.send(link, Message::Proposal(entry));
+            }
+        }
+        learner.step = Step::AwaitingNewLeaderAck;
+        learner.forwarding = context.guards(PlantedBug::ForwardAfterNewLeader);
+        context.send(link, Message::NewLeader { epoch: self.epoch });
+    }
+
+    fn handle_ack(&mut self, link: LinkId, zxid: Zxid, context: &mut Context) -> Next {
+        let Some(learner) = self.learners.get_mut(&link) else {
+            return Ok(());
+        };
+        let of_new_leader =
+            zxid == Zxid::new(self.epoch, 0) || !context.guards(PlantedBug::AnyAckIsNewLeaderAck);
+        if learner.step == Step::AwaitingNewLeaderAck && of_new_leader {
+            learner.step = Step::Synced;
+            if learner.votes {
+                self.synced.insert(learner.server);
+            }
+            if self.phase == Phase::Broadcast {
+                learner.welcome(link, context);
+            } else {
+                self.establish(context);
+            }
+        } else if zxid.counter() != 0 {
+            // Old learners acknowledge proposals before NEWLEADER (ZOOKEEPER-4685).
+            learner.note_acked(zxid);
+            if learner.votes {
+                let server = learner.server;
+                return self.count_ack(server, zxid, context);
+            }
+        }
+        Ok(())
+    }
+
+    fn establish(&mut self, context: &mut Context) {
+        if self.phase != Phase::Synchronizing
+            || !self.synced.contains(&self.me)
+            || !context.settings.quorum.contains_quorum(&self.synced)
+        {
+            return;
+        }
+        self.phase = Phase::Broadcast;
+        context.timers.stop(Timer::InitLimit);
+        context.deliver_through(self.committed);
+        context.serve(self.epoch, self.me);
+        for (link, learner) in &mut self.learners {
+            if learner.step == Step::Synced {
+                learner.welcome(*link, context);
+            }
+        }
+    }
+
+    pub(crate) fn handle_propose(&mut self, entry: Entry, context: &mut Context) -> Next {
+        let zxid = entry.zxid;
+        self.last_proposed = zxid;
+        self.outstanding.push_back(Outstanding {
+            zxid,
+            acks: BTreeSet::new(),
+        });
+        // The network and the own disk work at the same time.
+        for (link, learner) in &mut self.learners {
+            if learner.forwarding && !learner.observer {
+                learner.note_proposed(zxid, context.now_ms);
+                context.send(*link, Message::Proposal(entry.clone()));
+            }
+        }
+        context.write(Write::Append(entry));
+        Ok(())
+    }
+
+    fn count_ack(&mut self, server: ServerId, zxid: Zxid, context: &mut Context) -> Next {
+        let place = self
+            .outstanding
+            .binary_search_by_key(&zxid, |outstanding| outstanding.zxid);
+        if let Some(outstanding) = place.ok().and_then(|i| self.outstanding.get_mut(i)) {
+            outstanding.acks.insert(server);
+        }
+        self.commit(context)
+    }
+
+    /// Commits in order whatever a quorum has.
+    fn commit(&mut self, context: &mut Context) -> Next {
+        while let Some(first) = self.outstanding.front() {
+            let enough = context.settings.quorum.contains_quorum(&first.acks)
+                || (!context.guards(PlantedBug::CommitWithoutQuorum) && !first.acks.is_empty());
+            if !enough || self.phase != Phase::Broadcast {
+                break;
+            }
+            self.committed = first.zxid;
+            self.outstanding.pop_front();
+            let entry = context.history().undelivered().cloned();
+            let entry = entry.filter(|entry| entry.zxid == self.committed);
+            let entry = entry.expect("a proposal is in the history of its leader until it is delivered");
+            for (link, learner) in &self.learners {
+                if learner.forwarding && learner.observer {
+                    context.send(*link, Message::Inform(entry.clone()));
+                } else if learner.forwarding {
+                    context.send(*link, Message::Commit(entry.zxid));
+                }
+            }
+            context.deliver_through(self.committed);
+        }
+        if self.outstanding.is_empty()
+            && self.last_proposed.counter() >= context.settings.counter_max
+            && context.guards(PlantedBug::CounterNotWatched)
+        {
+            return Err(Reason::CounterUsedUp);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle_done(&mut self, done: &Done, context: &mut Context) -> Next {
+        match (self.phase, done) {
+            (Phase::SavingAcceptedEpoch, Done::AcceptedEpoch) => self.handle_epoch_saved(context),
+            (Phase::Synchronizing, Done::CurrentEpoch) => {
+                self.synced.insert(self.me);
+                self.establish(context);
+            }
+            (Phase::Broadcast, Done::Appended(zxid)) => {
+                let (me, zxid) = (self.me, *zxid);
+                return self.count_ack(me, zxid, context);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle_deadline(&mut self, context: &mut Context) -> Next {
+        if context.timers.fires(Timer::InitLimit, context.now_ms) {
+            return Err(Reason::InitLimit);
+        }
+        if context.timers.fires(Timer::Ping, context.now_ms) {
+            context.set_timer(Timer::Ping, (context.settings.tick_ms / 2).max(1));
+            self.half_ticks += 1;
+            self.drop_silent_learners(context);
+            if self.half_ticks.is_multiple_of(2) {
+                self.check_quorum(context)?;
+            }
+            for (link, learner) in &self.learners {
+                if learner.step >= Step::AwaitingNewLeaderAck {
+                    context.send(*link, Message::Ping(self.last_proposed));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn drop_silent_learners(&mut self, context: &mut Context) {
+        let (sync_ms, init_ms) = (context.settings.sync_limit_ms(), context.settings.init_limit_ms());
+        let silent = |learner: &LearnerProgress| learner.is_late(context.now_ms, sync_ms, init_ms);
+        let silent: Vec<LinkId> = self
+            .learners
+            .iter()
+            .filter(|(_, learner)| silent(learner))
+            .map(|(link, _)| *link)
+            .collect();
+        for link in silent {
+            self.drop_learner(link, context);
+        }
+    }
+
+    fn check_quorum(&self, context: &Context) -> Next {
+        if self.phase != Phase::Broadcast || !context.guards(PlantedBug::LeadWithoutQuorum) {
+            return Ok(());
+        }
+        let mut present: BTreeSet<ServerId> = [self.me].into();
+        present.extend(
+            self.learners
+                .values()
+                .filter(|learner| learner.votes)
+                .map(|learner| learner.server),
+        );
+        if context.settings.quorum.contains_quorum(&present) {
+            Ok(())
+        } else {
+            Err(Reason::QuorumLost)
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! A follower or an observer (quorum spec, 5.5, 6.3, 6.4 and 7).
+//!
+//! ```text
+//!  Connecting ─▶ AwaitingLeaderInfo ─▶ SavingAcceptedEpoch ─▶ AwaitingSync ─▶ Receiving ─NEWLEADER─┐
+//!                                                                                                   ▼
+//!  Broadcast ◀─UPTODATE─ AwaitingUpToDate ◀─ACK─ SavingEpoch ◀─ SavingHistory ◀─ Truncating (TRUNC only)
+//! ```
+//!
+//! History, then epoch, then ACK (Z9). What is received is kept in memory until NEWLEADER, so a synchronisation
+//! that breaks off leaves the disk and the tree as they were (ZOOKEEPER-3642, 5094). Nothing is delivered before
+//! UPTODATE: only then a quorum is known to have it.
+
+use std::collections::VecDeque;
+
+use oxkeeper_types::{ServerId, Zxid};
+
+use crate::history::follows;
+use crate::journal::{Done, Write};
+use crate::message::{Entry, LinkId, Message};
+use crate::planted::PlantedBug;
+use crate::timers::Timer;
+use crate::zab::{Action, Context, Incarnation, Next, PeerFault, Reason};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Connecting,
+    AwaitingLeaderInfo,
+    SavingAcceptedEpoch,
+    AwaitingSync,
+    Receiving,
+    Truncating,
+    SavingHistory,
+    SavingEpoch,
+    AwaitingUpToDate,
+    Broadcast,
+}
+
+/// Where the received history begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Base {
+    /// After the own history.
+    Own,
+    /// After this zxid of the own history.
+    Truncated(Zxid),
+    /// After a snapshot; whether it has come in whole.
+    Snapshot { zxid: Zxid, whole: bool },
+    /// At the very beginning.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Learner {
+    leader: ServerId,
+    observer: bool,
+    link: Option<LinkId>,
+    step: Step,
+    epoch: u32,
+    base: Base,
+    /// The last proposal received; the next one must follow it.
+    tail: Zxid,
+    /// Committed before NEWLEADER: what NEWLEADER's ACK vouches for.
+    synced: Vec<Entry>,
+    /// Proposed but not committed before NEWLEADER, or proposed after it: to be logged after UPTODATE.
+    pending: VecDeque<Entry>,
+    /// How many of `pending` were committed after NEWLEADER.
+    pending_committed: usize,
+}
+
+impl Learner {
+    pub(crate) fn start(leader: ServerId, context: &mut Context) -> Learner {
+        let observer = !context.settings.quorum.is_voter(context.settings.me)
+            && context.settings.quorum.observers().contains(&context.settings.me);
+        context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
+        let incarnation = Incarnation(context.incarnation);
+        context.push(Action::ConnectToLeader { leader, incarnation });
+        Learner {
+            leader,
+            observer,
+            link: None,
+            step: Step::Connecting,
+            epoch: 0,
+            base: Base::Own,
+            tail: Zxid::ZERO,
+            synced: Vec::new(),
+            pending: VecDeque::new(),
+            pending_committed: 0,
+        }
+    }
+
+    pub(crate) fn link(&self) -> Option<LinkId> {
+        self.link
+    }
+
+    pub(crate) fn is_observer(&self) -> bool {
+        self.observer
+    }
+
+    pub(crate) fn close(&mut self, context: &mut Context) {
+        if let Some(link) = self.link.take() {
+            context.push(Action::CloseLink(link));
+        }
+    }
+
+    pub(crate) fn handle_unreachable(&mut self, context: &mut Context) -> Next {
+        if self.step == Step::Connecting {
+            context.set_timer(Timer::ConnectRetry, context.settings.connect_retry_ms);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle_connected(&mut self, link: LinkId, context: &mut Context) {
+        if self.step != Step::Connecting {
+            context.push(Action::CloseLink(link));
+            return;
+        }
+        self.link = Some(link);
+        self.step = Step::AwaitingLeaderInfo;
+        context.timers.stop(Timer::ConnectRetry);
+        self.note_heard(context);
+        let message = Message::LearnerInfo {
+            server: context.settings.me,
+            observer: self.observer,
+            accepted_epoch: context.journal.accepted_epoch(),
+            config_version: context.settings.config_version,
+        };
+        context.send(link, message);
+    }
+
+    pub(crate) fn handle_deadline(&mut self, context: &mut Context) -> Next {
+        if context.timers.fires(Timer::InitLimit, context.now_ms) {
+            return Err(Reason::InitLimit);
+        }
+        if context.timers.fires(Timer::SyncLimit, context.now_ms) {
+            return Err(Reason::LeaderSilent);
+        }
+        if context.timers.fires(Timer::ConnectRetry, context.now_ms) {
+            let (leader, incarnation) = (self.leader, Incarnation(context.incarnation));
+            context.push(Action::ConnectToLeader { leader, incarnation });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn handle_snapshot(&mut self) -> Next {
+        match &mut self.base {
+            Base::Snapshot { whole, .. } if self.step == Step::Receiving => {
+                *whole = true;
+                Ok(())
+            }
+            Base::Own | Base::Truncated(_) | Base::Snapshot { .. } | Base::Nothing => {
+                Err(Reason::Fault(PeerFault::Unexpected))
+            }
+        }
+    }
+
+    /// The leader lives: give it `initLimit` while it may have much to send, `syncLimit` afterwards.
+    fn note_heard(&mut self, context: &mut Context) {
+        let early = matches!(
+            self.step,
+            Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync | Step::Receiving
+        );
+        context.timers.stop(Timer::InitLimit);
+        if early {
+            context.set_timer(Timer::SyncLimit, context.settings.init_limit_ms());
+        } else {
+            context.set_timer(Timer::SyncLimit, context.settings.sync_limit_ms());
+        }
+    }
+
+    fn send(&self, message: Message, context: &mut Context) {
+        let link = self
+            .link
+            .expect("a learner that has heard of its leader has a link");
+        context.send(link, message);
+    }
+
+    pub(crate) fn handle_message(&mut self, message: Message, context: &mut Context) -> Next {
+        self.note_heard(context);
+        match message {
+            Message::LeaderInfo { epoch } => self.handle_leader_info(epoch, context),
+            Message::Diff(_) => self.handle_diff(context),
+            Message::Trunc(zxid) => self.handle_trunc(zxid, context),
+            Message::Snap(zxid) => self.begin_receiving(Base::Snapshot { zxid, whole: false }, zxid),
+            Message::Proposal(entry) => self.handle_proposal(entry, context),
+            Message::Commit(zxid) => self.handle_commit(zxid, context),
+            Message::Inform(entry) => self.handle_inform(entry, context),
+            Message::NewLeader { epoch } => self.handle_new_leader(epoch, context),
+            Message::UpToDate => self.handle_up_to_date(context),
+            Message::Ping(zxid) => {
+                // Before UPTODATE a PING is a sign of life only, as with Java's learners.
+                if let (Step::Broadcast, Some(link)) = (self.step, self.link) {
+                    context.push(Action::AnswerPing { link, zxid });
+                }
+                Ok(())
+            }
+            Message::Opaque { .. } => {
+                if let Some(link) = self.link {
+                    let from = self.leader;
+                    context.push(Action::PassOn { link, from, message });
+                }
+                Ok(())
+            }
+            Message::LearnerInfo { .. } | Message::AckEpoch { .. } | Message::Ack(_) | Message::Pong(..) => {
+                Err(Reason::Fault(PeerFault::Unexpected))
+            }
+        }
+    }
+
+    fn expect(&self, step: Step) -> Next {
+        if self.step == step {
+            Ok(())
+        } else {
+            Err(Reason::Fault(PeerFault::Unexpected))
+        }
+    }
+
+    fn handle_leader_info(&mut self, epoch: u32, context: &mut Context) -> Next {
+        self.expect(Step::AwaitingLeaderInfo)?;
+        self.epoch = epoch;
+        let accepted = context.journal.accepted_epoch();
+        if epoch < accepted {
+            return Err(Reason::Fault(PeerFault::StaleEpoch {
+                accepted,
+                theirs: epoch,
+            }));
+        }
+        if epoch == accepted {
+            // Promised before: this answer is not counted again. Only now may the own history be denied, to get a
+            // snapshot: the leader does not conclude anything from it.
+            let resync = context.resync_epoch == Some(epoch);
+            let last_zxid = if resync {
+                Zxid::ZERO
+            } else {
+                context.history().last()
+            };
+            self.step = Step::AwaitingSync;
+            self.base = if resync { Base::Nothing } else { Base::Own };
+            self.send(
+                Message::AckEpoch {
+                    last_zxid,
+                    current_epoch: None,
+                },
+                context,
+            );
+            return Ok(());
+        }
+        context.write(Write::AcceptedEpoch(epoch));
+        self.step = Step::SavingAcceptedEpoch;
+        if !context.guards(PlantedBug::AckEpochBeforeSaved) {
+            self.promise(context);
+        }
+        Ok(())
+    }
+
+    /// The promise is on disk: tell the leader, and how fresh our history is.
+    fn promise(&mut self, context: &mut Context) {
+        self.step = Step::AwaitingSync;
+        let message = Message::AckEpoch {
+            last_zxid: context.history().last(),
+            current_epoch: Some(context.journal.current_epoch()),
+        };
+        self.send(message, context);
+    }
+
+    fn begin_receiving(&mut self, base: Base, tail: Zxid) -> Next {
+        self.expect(Step::AwaitingSync)?;
+        self.step = Step::Receiving;
+        self.base = base;
+        self.tail = tail;
+        Ok(())
+    }
+
+    fn handle_diff(&mut self, context: &Context) -> Next {
+        // Who denied its history and gets a DIFF all the same gets everything from the beginning.
+        match self.base {
+            Base::Nothing => self.begin_receiving(Base::Nothing, Zxid::ZERO),
+            Base::Own | Base::Truncated(_) | Base::Snapshot { .. } => {
+                self.begin_receiving(Base::Own, context.history().last())
+            }
+        }
+    }
+
+    fn handle_trunc(&mut self, zxid: Zxid, context: &Context) -> Next {
+        let last = context.history().last();
+        if zxid == Zxid::ZERO {
+            self.begin_receiving(Base::Nothing, zxid)
+        } else if self.base == Base::Nothing || zxid > last {
+            Err(Reason::Fault(PeerFault::TruncateAhead(zxid)))
+        } else if zxid == last {
+            self.begin_receiving(Base::Own, last)
+        } else {
+            self.begin_receiving(Base::Truncated(zxid), zxid)
+        }
+    }
+
+    /// Whether the proposal comes next. Otherwise something is missing, and a snapshot is asked for next time.
+    fn check_follows(&self, last: Zxid, zxid: Zxid, context: &mut Context) -> Next {
+        if follows(last, zxid) || (zxid > last && !context.guards(PlantedBug::GapsAccepted)) {
+            return Ok(());
+        }
+        context.resync_epoch = Some(self.epoch);
+        Err(Reason::Fault(PeerFault::ProposalGap { last, got: zxid }))
+    }
+
+    /// A snapshot may contain what was proposed while it was taken.
+    fn is_in_snapshot(&self, zxid: Zxid) -> bool {
+        matches!(self.base, Base::Snapshot { zxid: end, .. } if zxid <= end)
+    }
+
+    fn handle_proposal(&mut self, entry: Entry, context: &mut Context) -> Next {
+        match self.step {
+            Step::Receiving if self.is_in_snapshot(entry.zxid) => Ok(()),
+            Step::Receiving
+            | Step::Truncating
+            | Step::SavingHistory
+            | Step::SavingEpoch
+            | Step::AwaitingUpToDate => {
+                self.check_follows(self.tail, entry.zxid, context)?;
+                self.tail = entry.zxid;
+                self.pending.push_back(entry);
+                Ok(())
+            }
+            // An observer is informed of commits; a proposal is of no use to it.
+            Step::Broadcast if self.observer => Ok(()),
+            Step::Broadcast => {
+                self.check_follows(context.history().last(), entry.zxid, context)?;
+                self.log(entry, context);
+                Ok(())
+            }
+            Step::Connecting | Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync => {
+                Err(Reason::Fault(PeerFault::Unexpected))
+            }
+        }
+    }
+
+    fn handle_commit(&mut self, zxid: Zxid, context: &mut Context) -> Next {
+        let unexpected = Err(Reason::Fault(PeerFault::UnexpectedCommit(zxid)));
+        match self.step {
+            Step::Receiving if self.is_in_snapshot(zxid) => Ok(()),
+            Step::Receiving => match self.pending.pop_front() {
+                Some(entry) if entry.zxid == zxid => {
+                    self.synced.push(entry);
+                    Ok(())
+                }
+                Some(_) | None => unexpected,
+            },
+            Step::Truncating | Step::SavingHistory | Step::SavingEpoch | Step::AwaitingUpToDate => {
+                if self.pending.get(self.pending_committed).map(|entry| entry.zxid) != Some(zxid) {
+                    return unexpected;
+                }
+                self.pending_committed += 1;
+                Ok(())
+            }
+            Step::Broadcast if self.observer => Ok(()),
+            Step::Broadcast => {
+                if context.history().undelivered().map(|entry| entry.zxid) != Some(zxid) {
+                    return unexpected;
+                }
+                context.deliver_through(zxid);
+                Ok(())
+            }
+            Step::Connecting | Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync => {
+                unexpected
+            }
+        }
+    }
+
+    fn handle_inform(&mut self, entry: Entry, context: &mut Context) -> Next {
+        let zxid = entry.zxid;
+        if self.step == Step::Broadcast {
+            self.check_follows(context.history().last(), zxid, context)?;
+            context.write(Write::Append(entry));
+            context.deliver_through(zxid);
+            return Ok(());
+        }
+        self.handle_proposal(entry, context)?;
+        self.handle_commit(zxid, context)
+    }
+
+    fn handle_new_leader(&mut self, epoch: u32, context: &mut Context) -> Next {
+        self.expect(Step::Receiving)?;
+        if epoch != self.epoch {
+            return Err(Reason::Fault(PeerFault::StaleEpoch {
+                accepted: self.epoch,
+                theirs: epoch,
+            }));
+        }
+        if !context.guards(PlantedBug::EpochBeforeHistory) && context.journal.current_epoch() < epoch {
+            context.write(Write::CurrentEpoch(epoch));
+        }
+        if !context.guards(PlantedBug::ForgetPendingAtNewLeader) {
+            self.pending.clear();
+        }
+        match self.base {
+            Base::Own => self.save_synced(context),
+            Base::Truncated(to) => {
+                let reload =
+                    context.history().delivered() > to && context.guards(PlantedBug::KeepTreeOnTruncate);
+                context.write(Write::Truncate { to, reload });
+                self.step = Step::Truncating;
+                Ok(())
+            }
+            Base::Snapshot { whole: false, .. } => Err(Reason::Fault(PeerFault::Unexpected)),
+            Base::Snapshot { zxid, whole: true } => {
+                let entries = std::mem::take(&mut self.synced);
+                context.write(Write::Install {
+                    snapshot: self.link,
+                    zxid,
+                    entries,
+                });
+                self.step = Step::SavingHistory;
+                Ok(())
+            }
+            Base::Nothing => {
+                let entries = std::mem::take(&mut self.synced);
+                context.write(Write::Install {
+                    snapshot: None,
+                    zxid: Zxid::ZERO,
+                    entries,
+                });
+                self.step = Step::SavingHistory;
+                Ok(())
+            }
+        }
+    }
+
+    fn save_synced(&mut self, context: &mut Context) -> Next {
+        self.step = Step::SavingHistory;
+        for entry in std::mem::take(&mut self.synced) {
+            context.write(Write::Append(entry));
+        }
+        if !context.guards(PlantedBug::AckNewLeaderBeforeHistory) {
+            return self.save_epoch(context);
+        }
+        self.save_epoch_when_history_is_durable(context)
+    }
+
+    fn save_epoch_when_history_is_durable(&mut self, context: &mut Context) -> Next {
+        if context.journal.is_quiet() {
+            self.save_epoch(context)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn save_epoch(&mut self, context: &mut Context) -> Next {
+        context.resync_epoch = None;
+        self.step = Step::SavingEpoch;
+        if !context.guards(PlantedBug::AckNewLeaderBeforeHistory) {
+            context.write(Write::CurrentEpoch(self.epoch));
+            self.acknowledge_new_leader(context);
+            return Ok(());
+        }
+        if context.journal.current_epoch() == self.epoch {
+            self.acknowledge_new_leader(context);
+            return Ok(());
+        }
+        context.write(Write::CurrentEpoch(self.epoch));
+        Ok(())
+    }
+
+    /// The history is durable, and the epoch that vouches for it.
+    fn acknowledge_new_leader(&mut self, context: &mut Context) {
+        self.step = Step::AwaitingUpToDate;
+        if !context.guards(PlantedBug::AckProposalBeforeNewLeader) && !self.observer {
+            for entry in &self.pending {
+                self.send(Message::Ack(entry.zxid), context);
+            }
+        }
+        self.send(Message::Ack(Zxid::new(self.epoch, 0)), context);
+    }
+
+    fn handle_up_to_date(&mut self, context: &mut Context) -> Next {
+        self.expect(Step::AwaitingUpToDate)?;
+        self.step = Step::Broadcast;
+        self.send(Message::Ack(Zxid::new(self.epoch, 0)), context);
+        // A quorum has everything up to NEWLEADER.
+        context.deliver_through(context.history().last());
+        context.serve(self.epoch, self.leader);
+        let committed = self
+            .pending_committed
+            .checked_sub(1)
+            .and_then(|last| self.pending.get(last));
+        let committed = committed.map(|entry| entry.zxid);
+        for entry in std::mem::take(&mut self.pending) {
+            self.log(entry, context);
+        }
+        if let Some(zxid) = committed {
+            context.deliver_through(zxid);
+        }
+        Ok(())
+    }
+
+    fn log(&self, entry: Entry, context: &mut Context) {
+        let zxid = entry.zxid;
+        context.write(Write::Append(entry));
+        if !context.guards(PlantedBug::AckBeforeDurable) && !self.observer {
+            self.send(Message::Ack(zxid), context);
+        }
+    }
+
+    pub(crate) fn handle_done(&mut self, done: &Done, context: &mut Context) -> Next {
+        match (self.step, done) {
+            (Step::SavingAcceptedEpoch, Done::AcceptedEpoch) => self.promise(context),
+            (Step::Truncating, Done::Truncated) => return self.save_synced(context),
+            (Step::Truncating, Done::TruncateRefused) => {
+                context.resync_epoch = Some(self.epoch);
+                return Err(Reason::TruncateRefused);
+            }
+            (Step::SavingHistory, Done::Appended(_) | Done::Installed) => {
+                return self.save_epoch_when_history_is_durable(context);
+            }
+            (Step::SavingEpoch, Done::CurrentEpoch) => self.acknowledge_new_leader(context),
+            (Step::Broadcast, Done::Appended(zxid))
+                if !self.observer && context.guards(PlantedBug::AckBeforeDurable) =>
+            {
+                self.send(Message::Ack(*zxid), context);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! What a server is told about itself and its ensemble.
+
+use oxkeeper_types::ServerId;
+
+use crate::planted::PlantedBug;
+use crate::quorum::QuorumVerifier;
+
+/// The settings of one server. They never change.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The id of this server.
+    pub me: ServerId,
+    /// The members and how they decide.
+    pub quorum: QuorumVerifier,
+    /// The version of the committed configuration; a learner that knows a later one is refused.
+    pub config_version: i64,
+    /// `tickTime`, ms.
+    pub tick_ms: u64,
+    /// `initLimit`: ticks for finding a quorum and for synchronising.
+    pub init_limit_ticks: u64,
+    /// `syncLimit`: ticks after which a silent server is given up.
+    pub sync_limit_ticks: u64,
+    /// How long an agreed vote waits for a better one. Java: 200 ms.
+    pub election_settle_ms: u64,
+    /// After how long a vote is sent again when nothing is decided; doubles each time. Java: 200 ms.
+    pub notification_interval_min_ms: u64,
+    /// Where the doubling ends. Java: 60 s.
+    pub notification_interval_max_ms: u64,
+    /// How long to wait before the leader is dialled again.
+    pub connect_retry_ms: u64,
+    /// How many delivered txns are kept in memory for learners that come late (`commitLogCount`).
+    pub window_entries_max: usize,
+    /// The last counter of an epoch that is proposed; then a new epoch begins. `0xffff_fffe` in production, small
+    /// in tests.
+    pub counter_max: u32,
+    /// The guard that a test has taken away.
+    #[cfg(feature = "planted-bugs")]
+    pub planted: Option<PlantedBug>,
+}
+
+impl Settings {
+    /// The settings of a server with `tickTime` 2000, `initLimit` 10 and `syncLimit` 5.
+    pub fn new(me: ServerId, quorum: QuorumVerifier) -> Settings {
+        Settings {
+            me,
+            quorum,
+            config_version: 0,
+            tick_ms: 2000,
+            init_limit_ticks: 10,
+            sync_limit_ticks: 5,
+            election_settle_ms: 50,
+            notification_interval_min_ms: 100,
+            notification_interval_max_ms: 1000,
+            connect_retry_ms: 50,
+            window_entries_max: 500,
+            counter_max: u32::MAX - 1,
+            #[cfg(feature = "planted-bugs")]
+            planted: None,
+        }
+    }
+
+    pub(crate) fn init_limit_ms(&self) -> u64 {
+        self.tick_ms * self.init_limit_ticks
+    }
+
+    pub(crate) fn sync_limit_ms(&self) -> u64 {
+        self.tick_ms * self.sync_limit_ticks
+    }
+
+    /// Whether the guard against `bug` is in place. Always, but in tests of the tests.
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn guards(&self, bug: PlantedBug) -> bool {
+        self.planted != Some(bug)
+    }
+
+    /// Whether the guard against `bug` is in place.
+    #[cfg(not(feature = "planted-bugs"))]
+    pub(crate) fn guards(&self, _bug: PlantedBug) -> bool {
+        true
+    }
+}

@@ -1,0 +1,605 @@
+//! One server's consensus: events in, actions out. The router among the roles, and what they share.
+//!
+//! ```text
+//!                  ┌──────────── any doubt ───────────────┐
+//!                  ▼                                      │
+//!   Settling ─▶ Looking ──elected──▶ Leading or Learning ─┘
+//!   (writes of the old role become durable)
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use oxkeeper_types::{ServerId, Zxid};
+
+use crate::election::{Elected, Election, Outbox};
+use crate::history::History;
+use crate::journal::{Done, Journal, Recovered, Write, WriteId};
+use crate::leader::Leader;
+use crate::learner::Learner;
+use crate::message::{Entry, LinkId, Message};
+use crate::planted::PlantedBug;
+use crate::settings::Settings;
+use crate::timers::{Timer, Timers};
+use crate::vote::{Notification, PeerState};
+
+/// The number of a role in the life of a process. What was asked for by an earlier one is late (Z10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Incarnation(pub u64);
+
+/// What can happen to a server.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A notification came over an election link.
+    Notification {
+        /// The server at the other end.
+        from: ServerId,
+        /// What it says.
+        notification: Notification,
+    },
+    /// An election link to this server came up.
+    ElectionPeerConnected {
+        /// The server at the other end.
+        peer: ServerId,
+    },
+    /// The answer to [`Action::ConnectToLeader`]: there is a link.
+    LeaderConnected {
+        /// From the action.
+        incarnation: Incarnation,
+        /// The new link.
+        link: LinkId,
+    },
+    /// The answer to [`Action::ConnectToLeader`]: there is none.
+    LeaderUnreachable {
+        /// From the action.
+        incarnation: Incarnation,
+    },
+    /// A learner dialled this server's quorum port.
+    LearnerConnected {
+        /// The new link.
+        link: LinkId,
+    },
+    /// A link to a learner or to the leader broke. Not told for links that were closed by [`Action::CloseLink`].
+    LinkClosed {
+        /// Which.
+        link: LinkId,
+    },
+    /// A packet came.
+    Received {
+        /// Over which link.
+        link: LinkId,
+        /// What it says.
+        message: Message,
+    },
+    /// The snapshot behind a SNAP packet came in whole and is set aside. Told before later packets of the link.
+    SnapshotReceived {
+        /// Over which link.
+        link: LinkId,
+    },
+    /// This write and all before it are durable.
+    Durable {
+        /// Which.
+        write: WriteId,
+    },
+    /// All before this [`Write::Truncate`] are durable; it was not done, because the zxid is not in the history.
+    TruncateRefused {
+        /// Which.
+        write: WriteId,
+    },
+    /// The answer to [`Action::ReadLog`].
+    LogRead {
+        /// From the action.
+        link: LinkId,
+        /// The txns, in order; `None` when they are too many or not there.
+        entries: Option<Vec<Entry>>,
+    },
+    /// A txn to be proposed, by a leader that is in broadcast.
+    Propose {
+        /// [`Zab::next_zxid`].
+        zxid: Zxid,
+        /// The encoded txn.
+        txn: Arc<[u8]>,
+    },
+    /// The moment that [`Zab::next_deadline_ms`] named has come.
+    DeadlineReached,
+}
+
+/// What the shell, or the server around, is to do. In the order given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send over the election link, dialling it if there is none. Only the newest need to arrive.
+    SendNotification {
+        /// To whom.
+        to: ServerId,
+        /// What.
+        notification: Notification,
+    },
+    /// Dial the quorum port of the leader.
+    ConnectToLeader {
+        /// Which server.
+        leader: ServerId,
+        /// To be told with the answer.
+        incarnation: Incarnation,
+    },
+    /// Listen on the quorum port, or stop.
+    AcceptLearners(bool),
+    /// Close a link, after what was sent over it before.
+    CloseLink(LinkId),
+    /// Send a packet.
+    Send {
+        /// Over which link.
+        link: LinkId,
+        /// What.
+        message: Message,
+    },
+    /// Send the tree as it is now, after the SNAP packet sent just before.
+    SendSnapshot(LinkId),
+    /// Read the txns from `from` (with it) to `to` (with it) from the log on disk, if they are not too many.
+    ReadLog {
+        /// For which link.
+        link: LinkId,
+        /// The first zxid.
+        from: Zxid,
+        /// The last.
+        to: Zxid,
+    },
+    /// Make something durable; writes are executed in the order given.
+    Write {
+        /// Its number, to be told with [`Event::Durable`].
+        id: WriteId,
+        /// What.
+        write: Write,
+    },
+    /// Apply a committed txn to the tree.
+    Deliver(Entry),
+    /// The server has the history of a quorum and may serve clients from here on. As leader it may propose.
+    Serve {
+        /// The epoch.
+        epoch: u32,
+        /// Its leader.
+        leader: ServerId,
+    },
+    /// The server looks for a leader from here on, and serves nobody.
+    StopServing(Reason),
+    /// Answer the leader's PING with the sessions heard of, as [`Message::Pong`].
+    AnswerPing {
+        /// Over which link.
+        link: LinkId,
+        /// The zxid of the PING, to be repeated.
+        zxid: Zxid,
+    },
+    /// A packet that is not the business of consensus: REQUEST, REVALIDATE, SYNC or a PING's answer.
+    PassOn {
+        /// Over which link.
+        link: LinkId,
+        /// From whom.
+        from: ServerId,
+        /// What.
+        message: Message,
+    },
+}
+
+/// Why a role ended, or a link was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The server has just started.
+    Started,
+    /// The phase took longer than `initLimit`.
+    InitLimit,
+    /// The leader was silent for longer than `syncLimit`.
+    LeaderSilent,
+    /// The link to the leader broke.
+    LeaderLost,
+    /// Fewer learners than make a quorum are heard of.
+    QuorumLost,
+    /// The counter of the epoch is used up.
+    CounterUsedUp,
+    /// A voter has promised itself to a later epoch than this leader's.
+    LaterEpochPromised,
+    /// The history on disk has nothing to be truncated to; a snapshot will be asked for.
+    TruncateRefused,
+    /// The peer broke the protocol.
+    Fault(PeerFault),
+}
+
+/// How a peer broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerFault {
+    /// The leader's epoch is older than what was promised.
+    StaleEpoch {
+        /// What was promised.
+        accepted: u32,
+        /// What the leader says.
+        theirs: u32,
+    },
+    /// A proposal does not follow the one before.
+    ProposalGap {
+        /// The one before.
+        last: Zxid,
+        /// The proposal.
+        got: Zxid,
+    },
+    /// A commit is not of the next proposal.
+    UnexpectedCommit(Zxid),
+    /// A truncation to after the end of the history.
+    TruncateAhead(Zxid),
+    /// A packet has no place in the phase.
+    Unexpected,
+}
+
+#[derive(Debug)]
+enum Role {
+    /// An election will begin when the writes of the old role are durable; what others said meanwhile is kept.
+    Settling(BTreeMap<ServerId, Notification>),
+    Looking,
+    Leading(Leader),
+    Learning(Learner),
+}
+
+/// What the roles share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) journal: Journal,
+    pub(crate) timers: Timers,
+    pub(crate) now_ms: u64,
+    pub(crate) incarnation: u64,
+    /// The epoch in which the leader was found not to share our history: it is asked for a snapshot.
+    pub(crate) resync_epoch: Option<u32>,
+    /// Set by a role that has synchronised: the vote to tell others.
+    pub(crate) serving: Option<u32>,
+    actions: VecDeque<Action>,
+}
+
+impl Context {
+    pub(crate) fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(crate) fn send(&mut self, link: LinkId, message: Message) {
+        self.push(Action::Send { link, message });
+    }
+
+    pub(crate) fn write(&mut self, write: Write) {
+        let id = self.journal.begin(write.clone(), self.incarnation);
+        self.push(Action::Write { id, write });
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.journal.history
+    }
+
+    pub(crate) fn guards(&self, bug: PlantedBug) -> bool {
+        self.settings.guards(bug)
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, in_ms: u64) {
+        self.timers.set(timer, self.now_ms + in_ms);
+    }
+
+    /// Delivers what is appended and not delivered yet, through `zxid`.
+    pub(crate) fn deliver_through(&mut self, zxid: Zxid) {
+        while let Some(entry) = self.journal.history.undelivered()
+            && entry.zxid <= zxid
+        {
+            let entry = entry.clone();
+            self.journal.history.note_delivered(entry.zxid);
+            self.actions.push_back(Action::Deliver(entry));
+        }
+        self.journal.history.trim(self.settings.window_entries_max);
+    }
+
+    pub(crate) fn serve(&mut self, epoch: u32, leader: ServerId) {
+        self.serving = Some(epoch);
+        self.push(Action::Serve { epoch, leader });
+    }
+}
+
+/// What a role wants next: `Err` ends it.
+pub(crate) type Next = Result<(), Reason>;
+
+/// One server's consensus.
+#[derive(Debug)]
+pub struct Zab {
+    context: Context,
+    election: Election,
+    role: Role,
+}
+
+impl Zab {
+    /// A server that has just started and looks for a leader.
+    pub fn new(settings: Settings, recovered: Recovered, now_ms: u64) -> Zab {
+        assert!(
+            recovered.current_epoch <= recovered.accepted_epoch,
+            "current epoch {} is above the accepted epoch {}",
+            recovered.current_epoch,
+            recovered.accepted_epoch
+        );
+        let election = Election::new(&settings);
+        let context = Context {
+            settings,
+            journal: Journal::new(recovered),
+            timers: Timers::default(),
+            now_ms,
+            incarnation: 0,
+            resync_epoch: None,
+            serving: None,
+            actions: VecDeque::new(),
+        };
+        let mut zab = Zab {
+            context,
+            election,
+            role: Role::Settling(BTreeMap::new()),
+        };
+        zab.become_looking(Reason::Started);
+        zab
+    }
+
+    /// Something happened. `now_ms` never goes back.
+    pub fn handle(&mut self, event: Event, now_ms: u64) {
+        self.context.now_ms = self.context.now_ms.max(now_ms);
+        let next = match event {
+            Event::Notification { from, notification } => {
+                self.handle_notification(from, notification);
+                Ok(())
+            }
+            Event::ElectionPeerConnected { peer } => {
+                let mut out = Outbox::new();
+                self.election.handle_connected(peer, &mut out);
+                self.send_notifications(out);
+                Ok(())
+            }
+            Event::LearnerConnected { link } => self.handle_learner_connected(link),
+            Event::LeaderConnected { incarnation, link } => self.handle_leader_connected(incarnation, link),
+            Event::LeaderUnreachable { incarnation } => match &mut self.role {
+                Role::Learning(learner) if incarnation.0 == self.context.incarnation => {
+                    learner.handle_unreachable(&mut self.context)
+                }
+                Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
+            },
+            Event::LinkClosed { link } => match &mut self.role {
+                Role::Leading(leader) => leader.handle_closed(link, &mut self.context),
+                Role::Learning(learner) if learner.link() == Some(link) => Err(Reason::LeaderLost),
+                Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),
+            },
+            Event::Received { link, message } => match &mut self.role {
+                Role::Leading(leader) => leader.handle_message(link, message, &mut self.context),
+                Role::Learning(learner) if learner.link() == Some(link) => {
+                    learner.handle_message(message, &mut self.context)
+                }
+                Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),
+            },
+            Event::SnapshotReceived { link } => match &mut self.role {
+                Role::Learning(learner) if learner.link() == Some(link) => learner.handle_snapshot(),
+                Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
+            },
+            Event::Durable { write } => self.handle_durable(write, false),
+            Event::TruncateRefused { write } => self.handle_durable(write, true),
+            Event::LogRead { link, entries } => match &mut self.role {
+                Role::Leading(leader) => leader.handle_log_read(link, entries, &mut self.context),
+                Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),
+            },
+            Event::Propose { zxid, txn } => self.handle_propose(Entry { zxid, txn }),
+            Event::DeadlineReached => self.handle_deadline(),
+        };
+        if let Err(reason) = next {
+            self.become_looking(reason);
+        }
+        if let Some(epoch) = self.context.serving.take()
+            && self.context.guards(PlantedBug::VoteKeepsOldEpoch)
+        {
+            self.election.adopt_epoch(epoch);
+        }
+        self.assert_invariants();
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.context.actions.pop_front()
+    }
+
+    /// When [`Event::DeadlineReached`] is due.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.context.timers.next()
+    }
+
+    /// The zxid of the next proposal; `None` when this server may not propose: it does not lead in broadcast, or
+    /// its epoch is used up.
+    pub fn next_zxid(&self) -> Option<Zxid> {
+        match &self.role {
+            Role::Leading(leader) => leader.next_zxid(&self.context),
+            Role::Settling(_) | Role::Looking | Role::Learning(_) => None,
+        }
+    }
+
+    /// What this server is doing.
+    pub fn state(&self) -> PeerState {
+        match &self.role {
+            Role::Settling(_) | Role::Looking => PeerState::Looking,
+            Role::Leading(_) => PeerState::Leading,
+            Role::Learning(learner) if learner.is_observer() => PeerState::Observing,
+            Role::Learning(_) => PeerState::Following,
+        }
+    }
+
+    /// The end of the history that this server has, delivered or not.
+    pub fn last_zxid(&self) -> Zxid {
+        self.context.history().last()
+    }
+
+    /// The epoch that vouches for the history.
+    pub fn current_epoch(&self) -> u32 {
+        self.context.journal.current_epoch()
+    }
+
+    /// The promised epoch.
+    pub fn accepted_epoch(&self) -> u32 {
+        self.context.journal.accepted_epoch()
+    }
+
+    fn handle_notification(&mut self, from: ServerId, notification: Notification) {
+        if let Role::Settling(heard) = &mut self.role {
+            if self.context.settings.quorum.is_voter(from) {
+                heard.insert(from, notification);
+            }
+            return;
+        }
+        let state = self.state();
+        let mut out = Outbox::new();
+        let (now_ms, timers) = (self.context.now_ms, &mut self.context.timers);
+        let elected = self
+            .election
+            .handle_notification(from, notification, state, now_ms, timers, &mut out);
+        self.send_notifications(out);
+        self.handle_elected(elected);
+    }
+
+    fn send_notifications(&mut self, out: Outbox) {
+        for (to, notification) in out {
+            self.context.push(Action::SendNotification { to, notification });
+        }
+    }
+
+    fn handle_elected(&mut self, elected: Option<Elected>) {
+        let Some(Elected { leader }) = elected else {
+            return;
+        };
+        assert!(matches!(self.role, Role::Looking), "elected while not looking");
+        self.context.incarnation += 1;
+        self.context.timers.stop_all();
+        let next = if leader == self.context.settings.me {
+            let mut leading = Leader::new(&self.context);
+            let next = leading.start(&mut self.context);
+            self.role = Role::Leading(leading);
+            next
+        } else {
+            self.role = Role::Learning(Learner::start(leader, &mut self.context));
+            Ok(())
+        };
+        if let Err(reason) = next {
+            self.become_looking(reason);
+        }
+    }
+
+    /// Ends the role. The election begins when the disk is quiet, so that the vote tells what is durable, and so
+    /// that nothing of the old role is written during the new.
+    fn become_looking(&mut self, reason: Reason) {
+        match &mut self.role {
+            Role::Leading(leader) => leader.close(&mut self.context),
+            Role::Learning(learner) => learner.close(&mut self.context),
+            Role::Settling(_) | Role::Looking => {}
+        }
+        self.context.incarnation += 1;
+        self.context.timers.stop_all();
+        self.context.push(Action::StopServing(reason));
+        self.role = Role::Settling(BTreeMap::new());
+        self.elect_when_quiet();
+    }
+
+    fn elect_when_quiet(&mut self) {
+        let Role::Settling(heard) = &mut self.role else {
+            return;
+        };
+        if !self.context.journal.is_quiet() && self.context.guards(PlantedBug::ElectWithWritesInFlight) {
+            return;
+        }
+        let heard = std::mem::take(heard);
+        self.role = Role::Looking;
+        let (zxid, epoch) = (self.last_zxid(), self.current_epoch());
+        let mut out = Outbox::new();
+        let (now_ms, timers) = (self.context.now_ms, &mut self.context.timers);
+        let elected = self.election.start(zxid, epoch, now_ms, timers, &mut out);
+        self.send_notifications(out);
+        self.handle_elected(elected);
+        for (from, notification) in heard {
+            self.handle_notification(from, notification);
+        }
+    }
+
+    fn handle_learner_connected(&mut self, link: LinkId) -> Next {
+        match &mut self.role {
+            Role::Leading(leader) => leader.handle_connected(link, &self.context),
+            Role::Settling(_) | Role::Looking | Role::Learning(_) => {
+                self.context.push(Action::CloseLink(link))
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_leader_connected(&mut self, incarnation: Incarnation, link: LinkId) -> Next {
+        match &mut self.role {
+            Role::Learning(learner) if incarnation.0 == self.context.incarnation => {
+                learner.handle_connected(link, &mut self.context);
+            }
+            Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => {
+                self.context.push(Action::CloseLink(link));
+            }
+        }
+        Ok(())
+    }
+
+    fn handle_durable(&mut self, write: WriteId, refused: bool) -> Next {
+        for (incarnation, done) in self.context.journal.complete(write, refused) {
+            if incarnation != self.context.incarnation && self.context.guards(PlantedBug::LateEventsCount) {
+                continue;
+            }
+            self.handle_done(done)?;
+        }
+        if self.context.journal.is_quiet() {
+            self.elect_when_quiet();
+        }
+        Ok(())
+    }
+
+    fn handle_done(&mut self, done: Done) -> Next {
+        match &mut self.role {
+            Role::Leading(leader) => leader.handle_done(&done, &mut self.context),
+            Role::Learning(learner) => learner.handle_done(&done, &mut self.context),
+            Role::Settling(_) | Role::Looking => Ok(()),
+        }
+    }
+
+    fn handle_propose(&mut self, entry: Entry) -> Next {
+        let next = self.next_zxid();
+        match &mut self.role {
+            Role::Leading(leader) if next == Some(entry.zxid) => {
+                leader.handle_propose(entry, &mut self.context)
+            }
+            Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => {
+                panic!("{} is proposed, the next zxid is {next:?}", entry.zxid)
+            }
+        }
+    }
+
+    fn handle_deadline(&mut self) -> Next {
+        match &mut self.role {
+            Role::Settling(_) => Ok(()),
+            Role::Looking => {
+                let mut out = Outbox::new();
+                let (now_ms, timers) = (self.context.now_ms, &mut self.context.timers);
+                let elected = self.election.handle_deadline(now_ms, timers, &mut out);
+                self.send_notifications(out);
+                self.handle_elected(elected);
+                Ok(())
+            }
+            Role::Leading(leader) => leader.handle_deadline(&mut self.context),
+            Role::Learning(learner) => learner.handle_deadline(&mut self.context),
+        }
+    }
+
+    fn assert_invariants(&self) {
+        let journal = &self.context.journal;
+        assert!(
+            journal.current_epoch() <= journal.accepted_epoch(),
+            "current epoch {} is above the accepted epoch {}",
+            journal.current_epoch(),
+            journal.accepted_epoch()
+        );
+        assert!(
+            journal.history.delivered() <= journal.history.last(),
+            "{} is delivered, but the history ends at {}",
+            journal.history.delivered(),
+            journal.history.last()
+        );
+    }
+}

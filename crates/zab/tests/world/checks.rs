@@ -1,0 +1,201 @@
+//! What must hold in every run (Z1 to Z9 of the design). A violation panics with what was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use oxkeeper_types::{ServerId, Zxid};
+use oxkeeper_zab::{Entry, Message, Notification, PeerState};
+
+use super::{Place, World, voters_of};
+
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    /// The one history: whatever any server showed, in order.
+    pub(super) committed: Vec<Entry>,
+    /// Who led each epoch, and in which boot.
+    leaders: BTreeMap<u32, (Place, u64)>,
+    proposed: BTreeMap<Zxid, Arc<[u8]>>,
+}
+
+impl World {
+    /// Z9: an acknowledgement exists only after what it acknowledges is durable.
+    pub(super) fn check_sent(&mut self, at: Place, message: &Message) {
+        let disk = &self.servers[at].disk;
+        match message {
+            Message::Ack(zxid) if zxid.counter() != 0 => {
+                assert!(
+                    disk.contains(*zxid),
+                    "Z9: {} acknowledges {zxid}, which is not durable",
+                    at + 1
+                );
+            }
+            Message::Ack(zxid) => {
+                assert_eq!(
+                    disk.current_epoch,
+                    zxid.epoch(),
+                    "Z9: {} acknowledges NEWLEADER",
+                    at + 1
+                );
+                let missing = self.checks.committed.iter().filter(|entry| entry.zxid < *zxid);
+                let missing = missing.map(|entry| entry.zxid).find(|zxid| !disk.contains(*zxid));
+                assert_eq!(
+                    missing,
+                    None,
+                    "Z9: {} acknowledges NEWLEADER {zxid} without this",
+                    at + 1
+                );
+            }
+            Message::AckEpoch {
+                last_zxid,
+                current_epoch: Some(current_epoch),
+            } => {
+                assert_eq!(
+                    (disk.last(), disk.current_epoch),
+                    (*last_zxid, *current_epoch),
+                    "Z9: {}",
+                    at + 1
+                );
+                assert!(
+                    !disk.has_queued(),
+                    "Z9: {} promises before the promise is durable",
+                    at + 1
+                );
+            }
+            Message::LeaderInfo { epoch } => {
+                assert!(
+                    disk.accepted_epoch >= *epoch,
+                    "Z9: {} proposes epoch {epoch} too early",
+                    at + 1
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// A server votes for itself with what is durable, and with nothing else.
+    pub(super) fn check_vote(&mut self, at: Place, to: ServerId, notification: &Notification) {
+        let server = &self.servers[at];
+        let vote = notification.vote;
+        if notification.state == PeerState::Looking
+            && vote.leader == server.id
+            && voters_of(&server.settings).contains(&to)
+        {
+            let durable = (server.disk.last(), i64::from(server.disk.current_epoch));
+            assert_eq!(
+                (vote.zxid, vote.peer_epoch),
+                durable,
+                "Z10: the vote of {}",
+                at + 1
+            );
+            assert!(!server.disk.has_queued(), "Z10: {} votes while it writes", at + 1);
+        }
+    }
+
+    pub(super) fn check_proposed(&mut self, at: Place, zxid: Zxid, txn: &Arc<[u8]>) {
+        let before = self.checks.proposed.insert(zxid, txn.clone());
+        assert_eq!(before, None, "Z7: {zxid} is proposed twice");
+        let counter_max = self.servers[at].settings.counter_max;
+        assert!(
+            zxid.counter() <= counter_max,
+            "{zxid} is proposed, the counter ends at {counter_max}"
+        );
+        assert_eq!(
+            self.running(at).leads,
+            Some(zxid.epoch()),
+            "Z6: {} proposes {zxid}",
+            at + 1
+        );
+    }
+
+    pub(super) fn deliver(&mut self, at: Place, entry: Entry) {
+        assert_eq!(
+            self.checks.proposed.get(&entry.zxid),
+            Some(&entry.txn),
+            "Z1: {} delivers {}",
+            at + 1,
+            entry.zxid
+        );
+        let zxid = entry.zxid;
+        let running = self.running(at);
+        let last = running.tree.last().map_or(Zxid::ZERO, |entry| entry.zxid);
+        assert!(zxid > last, "Z4, Z5: {} delivers {zxid} after {last}", at + 1);
+        running.tree.push(entry);
+        let commits = running.leads == Some(zxid.epoch());
+        if running.serving.is_some() {
+            self.compare(at);
+        }
+        if commits {
+            self.stats.commits += 1;
+            self.check_quorum(at, "commits", |world, place| {
+                world.servers[place].disk.contains(zxid)
+            });
+        }
+    }
+
+    /// Z8: a quorum of the disks, those of servers that are down included, has what was decided.
+    fn check_quorum(&self, at: Place, what: &str, has: impl Fn(&World, Place) -> bool) {
+        let quorum = &self.servers[at].settings.quorum;
+        let holders: BTreeSet<ServerId> = (0..self.servers.len())
+            .filter(|place| has(self, *place))
+            .map(|place| self.servers[place].id)
+            .collect();
+        assert!(
+            quorum.contains_quorum(&holders),
+            "Z8: {} {what}, but only {holders:?} have it",
+            at + 1
+        );
+    }
+
+    /// Z2 to Z5: what a server shows is the one history, up to some point.
+    fn compare(&mut self, at: Place) {
+        let running = self.servers[at].running.as_mut().expect("it shows something");
+        let committed = &mut self.checks.committed;
+        for place in running.compared..running.tree.len() {
+            let entry = &running.tree[place];
+            match committed.get(place) {
+                Some(same) => assert_eq!(
+                    (same.zxid, &same.txn),
+                    (entry.zxid, &entry.txn),
+                    "Z3: {} differs at place {place}",
+                    at + 1
+                ),
+                None => committed.push(entry.clone()),
+            }
+        }
+        running.compared = running.tree.len();
+    }
+
+    pub(super) fn serve(&mut self, at: Place, epoch: u32, leader: ServerId) {
+        self.say(|| format!("{} serves in epoch {epoch} of {leader}", at + 1));
+        let leader = self.place_of(leader);
+        let committed_before = self.checks.committed.len();
+        self.running(at).serving = Some(epoch);
+        self.compare(at);
+        if leader != at {
+            let known = self.checks.leaders.get(&epoch).map(|(place, _)| *place);
+            assert_eq!(known, Some(leader), "Z7: {} serves in epoch {epoch}", at + 1);
+            return;
+        }
+        let boot = self.servers[at].boot;
+        let before = self.checks.leaders.insert(epoch, (at, boot));
+        assert_eq!(before, None, "Z7: epoch {epoch} had a leader before {}", at + 1);
+        let newest = self.checks.leaders.keys().next_back();
+        assert_eq!(
+            newest,
+            Some(&epoch),
+            "Z7: a later epoch was established before {epoch}"
+        );
+        let running = self.running(at);
+        running.leads = Some(epoch);
+        let (length, last) = (running.tree.len(), running.tree.last().map(|entry| entry.zxid));
+        assert!(
+            length >= committed_before,
+            "Z6, Z8: {} leads epoch {epoch} with {length} of {committed_before} committed txns",
+            at + 1
+        );
+        self.check_quorum(at, "is established", |world, place| {
+            let disk = &world.servers[place].disk;
+            disk.current_epoch >= epoch && last.is_none_or(|last| disk.contains(last))
+        });
+    }
+}

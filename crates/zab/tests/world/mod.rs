@@ -1,0 +1,399 @@
+//! A whole ensemble of real `Zab`s on a simulated network and simulated disks, driven by one seed.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+mod checks;
+mod disk;
+mod net;
+mod storm;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use oxkeeper_types::{ServerId, Zxid};
+use oxkeeper_zab::{Action, Entry, Event, LinkId, Message, Reason, Settings, Zab};
+
+use checks::Checks;
+use disk::SimDisk;
+use net::{Direction, Item, Network};
+pub(crate) use storm::{run, run_with};
+
+/// The number of a server, from 0; its id is one more.
+type Place = usize;
+
+/// What is to happen.
+#[derive(Debug)]
+enum Happening {
+    /// An event for one boot of a server.
+    Event { to: Place, boot: u64, event: Event },
+    /// The next item of a link arrives.
+    Arrival { link: LinkId, direction: Direction },
+    /// Some of the writes of a server become durable.
+    DiskTurn { at: Place, boot: u64 },
+    /// A server's deadline.
+    Wake { at: Place, boot: u64 },
+    /// A learner's dial arrives.
+    Dial {
+        from: Place,
+        boot: u64,
+        to: ServerId,
+        incarnation: oxkeeper_zab::Incarnation,
+    },
+    /// A client wants something written.
+    ClientWrite,
+    /// The storm does something.
+    Trouble,
+}
+
+struct Server {
+    id: ServerId,
+    settings: Settings,
+    disk: SimDisk,
+    boot: u64,
+    running: Option<Running>,
+    /// How slow its disk is, ms.
+    disk_delay_max_ms: u64,
+}
+
+struct Running {
+    zab: Zab,
+    /// What has been applied, in order: the tree.
+    tree: Vec<Entry>,
+    /// Through which length the tree was compared with the committed history.
+    compared: usize,
+    serving: Option<u32>,
+    leads: Option<u32>,
+    accepting: bool,
+    wake_at: Option<u64>,
+    staged: BTreeMap<LinkId, Vec<Entry>>,
+    disk_turn_planned: bool,
+}
+
+/// The ensemble and everything around it.
+pub(crate) struct World {
+    rng: fastrand::Rng,
+    now_ms: u64,
+    agenda: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<(u64, u64), Happening>,
+    counter: u64,
+    servers: Vec<Server>,
+    net: Network,
+    checks: Checks,
+    /// A readable history, when asked for.
+    pub(crate) log: Option<Vec<String>>,
+    stormy: bool,
+    payloads: u64,
+    pub(crate) stats: Stats,
+}
+
+/// What a run was made of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stats {
+    pub(crate) happenings: u64,
+    pub(crate) elections: u64,
+    pub(crate) crashes: u64,
+    pub(crate) proposals: u64,
+    pub(crate) commits: u64,
+    pub(crate) diffs: u64,
+    pub(crate) truncs: u64,
+    pub(crate) snaps: u64,
+    pub(crate) disk_reads: u64,
+    pub(crate) refused_truncs: u64,
+    pub(crate) rollovers: u64,
+}
+
+impl World {
+    fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(log) = &mut self.log {
+            log.push(format!("{:>7} {}", self.now_ms, line()));
+        }
+    }
+
+    fn plan(&mut self, in_ms: u64, happening: Happening) {
+        let key = (self.now_ms + in_ms, self.counter);
+        self.counter += 1;
+        self.agenda.push(Reverse(key));
+        self.happenings.insert(key, happening);
+    }
+
+    fn place_of(&self, id: ServerId) -> Place {
+        usize::try_from(id.0 - 1).unwrap()
+    }
+
+    fn boot(&mut self, at: Place) {
+        let server = &mut self.servers[at];
+        assert!(server.running.is_none());
+        server.boot += 1;
+        let recovered = server.disk.recover(server.settings.window_entries_max);
+        server.running = Some(Running {
+            zab: Zab::new(server.settings.clone(), recovered, self.now_ms),
+            tree: server.disk.history.clone(),
+            compared: 0,
+            serving: None,
+            leads: None,
+            accepting: false,
+            wake_at: None,
+            staged: BTreeMap::new(),
+            disk_turn_planned: false,
+        });
+        self.say(|| format!("{} starts", at + 1));
+        self.act(at);
+    }
+
+    fn crash(&mut self, at: Place) {
+        self.stats.crashes += 1;
+        let server = &mut self.servers[at];
+        server.running = None;
+        server.boot += 1;
+        server.disk.crash(&mut self.rng);
+        self.say(|| format!("{} crashes", at + 1));
+        self.cut_links_of(at);
+    }
+
+    fn tell(&mut self, to: Place, event: Event) {
+        let now_ms = self.now_ms;
+        let Some(running) = &mut self.servers[to].running else {
+            return;
+        };
+        running.zab.handle(event, now_ms);
+        self.act(to);
+    }
+
+    /// Does what the server wants done.
+    fn act(&mut self, at: Place) {
+        while let Some(action) = self.servers[at]
+            .running
+            .as_mut()
+            .and_then(|running| running.zab.poll_action())
+        {
+            self.perform(at, action);
+        }
+        let now_ms = self.now_ms;
+        let boot = self.servers[at].boot;
+        if let Some(running) = &mut self.servers[at].running
+            && let Some(deadline) = running.zab.next_deadline_ms()
+            && running.wake_at.is_none_or(|wake_at| deadline < wake_at)
+        {
+            running.wake_at = Some(deadline);
+            self.plan(deadline.saturating_sub(now_ms), Happening::Wake { at, boot });
+        }
+    }
+
+    fn perform(&mut self, at: Place, action: Action) {
+        match action {
+            Action::SendNotification { to, notification } => self.notify(at, to, notification),
+            Action::ConnectToLeader { leader, incarnation } => {
+                let boot = self.servers[at].boot;
+                let delay = self.delay();
+                self.plan(
+                    delay,
+                    Happening::Dial {
+                        from: at,
+                        boot,
+                        to: leader,
+                        incarnation,
+                    },
+                );
+            }
+            Action::AcceptLearners(accepting) => {
+                self.running(at).accepting = accepting;
+                if accepting {
+                    self.stats.elections += 1;
+                    self.say(|| format!("{} begins to lead", at + 1));
+                }
+            }
+            Action::CloseLink(link) => self.close_link(at, link),
+            Action::Send { link, message } => {
+                self.check_sent(at, &message);
+                match message {
+                    Message::Diff(_) => self.stats.diffs += 1,
+                    Message::Trunc(_) => self.stats.truncs += 1,
+                    Message::Snap(_) => self.stats.snaps += 1,
+                    _ => {}
+                }
+                self.send(at, link, Item::Message(message));
+            }
+            Action::SendSnapshot(link) => {
+                let tree = self.running(at).tree.clone();
+                self.send(at, link, Item::Snapshot(tree));
+            }
+            Action::ReadLog { link, from, to } => {
+                self.stats.disk_reads += 1;
+                let entries = self.servers[at].disk.read(from, to);
+                let boot = self.servers[at].boot;
+                let delay = self.rng.u64(0..=self.servers[at].disk_delay_max_ms);
+                self.plan(
+                    delay,
+                    Happening::Event {
+                        to: at,
+                        boot,
+                        event: Event::LogRead { link, entries },
+                    },
+                );
+            }
+            Action::Write { id, write } => {
+                let staged = match &write {
+                    oxkeeper_zab::Write::Install {
+                        snapshot: Some(link), ..
+                    } => self
+                        .running(at)
+                        .staged
+                        .remove(link)
+                        .expect("the snapshot came in"),
+                    _ => Vec::new(),
+                };
+                self.servers[at].disk.queue(id, write, staged);
+                self.plan_disk_turn(at);
+            }
+            Action::Deliver(entry) => self.deliver(at, entry),
+            Action::Serve { epoch, leader } => self.serve(at, epoch, leader),
+            Action::StopServing(reason) => {
+                let running = self.running(at);
+                running.serving = None;
+                running.leads = None;
+                self.stats.rollovers += u64::from(reason == Reason::CounterUsedUp);
+                self.stats.refused_truncs += u64::from(reason == Reason::TruncateRefused);
+                self.say(|| format!("{} looks for a leader: {reason:?}", at + 1));
+            }
+            Action::AnswerPing { link, zxid } => {
+                self.send(at, link, Item::Message(Message::Pong(zxid, [].into())));
+            }
+            Action::PassOn { .. } => {}
+        }
+    }
+
+    fn running(&mut self, at: Place) -> &mut Running {
+        self.servers[at]
+            .running
+            .as_mut()
+            .expect("only running servers act")
+    }
+
+    fn plan_disk_turn(&mut self, at: Place) {
+        let boot = self.servers[at].boot;
+        let delay = self.rng.u64(0..=self.servers[at].disk_delay_max_ms);
+        let running = self.running(at);
+        if !running.disk_turn_planned {
+            running.disk_turn_planned = true;
+            self.plan(delay, Happening::DiskTurn { at, boot });
+        }
+    }
+
+    fn disk_turn(&mut self, at: Place) {
+        self.running(at).disk_turn_planned = false;
+        let Some(turn) = self.servers[at].disk.turn(&mut self.rng) else {
+            return;
+        };
+        if let Some(tree) = turn.new_tree {
+            let running = self.running(at);
+            running.tree = tree;
+            running.compared = 0;
+        }
+        if self.servers[at].disk.has_queued() {
+            self.plan_disk_turn(at);
+        }
+        if self.rng.u8(..) < 20 {
+            self.servers[at].disk.purge(&mut self.rng);
+        }
+        self.tell(at, turn.event);
+    }
+
+    /// The next thing happens; false when nothing is left or the time is over.
+    fn step(&mut self, until_ms: u64) -> bool {
+        let Some(Reverse(key)) = self.agenda.peek().copied() else {
+            return false;
+        };
+        if key.0 > until_ms {
+            self.now_ms = until_ms;
+            return false;
+        }
+        self.agenda.pop();
+        self.now_ms = key.0;
+        self.stats.happenings += 1;
+        match self.happenings.remove(&key).expect("planned together") {
+            Happening::Event { to, boot, event } => {
+                if self.servers[to].boot == boot {
+                    self.tell(to, event);
+                }
+            }
+            Happening::Arrival { link, direction } => self.arrive(link, direction),
+            Happening::DiskTurn { at, boot } => {
+                if self.servers[at].boot == boot {
+                    self.disk_turn(at);
+                }
+            }
+            Happening::Wake { at, boot } => {
+                if self.servers[at].boot == boot
+                    && let Some(running) = &mut self.servers[at].running
+                {
+                    running.wake_at = None;
+                    if running
+                        .zab
+                        .next_deadline_ms()
+                        .is_some_and(|deadline| deadline <= key.0)
+                    {
+                        self.tell(at, Event::DeadlineReached);
+                    } else {
+                        self.act(at);
+                    }
+                }
+            }
+            Happening::Dial {
+                from,
+                boot,
+                to,
+                incarnation,
+            } => {
+                if self.servers[from].boot == boot {
+                    self.dial(from, to, incarnation);
+                }
+            }
+            Happening::ClientWrite => self.client_write(),
+            Happening::Trouble => self.trouble(),
+        }
+        true
+    }
+
+    /// A client writes at some server that may propose, if there is one.
+    fn client_write(&mut self) {
+        let leaders: Vec<(Place, Zxid)> = (0..self.servers.len())
+            .filter_map(|at| Some((at, self.servers[at].running.as_ref()?.zab.next_zxid()?)))
+            .collect();
+        for (at, _) in leaders {
+            for _ in 0..self.rng.u64(1..=4) {
+                let Some(zxid) = self.running(at).zab.next_zxid() else {
+                    break;
+                };
+                self.payloads += 1;
+                self.stats.proposals += 1;
+                let txn: std::sync::Arc<[u8]> = self.payloads.to_be_bytes().into();
+                self.check_proposed(at, zxid, &txn);
+                self.tell(at, Event::Propose { zxid, txn });
+            }
+        }
+        if self.stormy {
+            let pause = self.rng.u64(1..60);
+            self.plan(pause, Happening::ClientWrite);
+        }
+    }
+}
+
+impl Stats {
+    pub(crate) fn add(&mut self, other: &Stats) {
+        self.happenings += other.happenings;
+        self.elections += other.elections;
+        self.crashes += other.crashes;
+        self.proposals += other.proposals;
+        self.commits += other.commits;
+        self.diffs += other.diffs;
+        self.truncs += other.truncs;
+        self.snaps += other.snaps;
+        self.disk_reads += other.disk_reads;
+        self.refused_truncs += other.refused_truncs;
+        self.rollovers += other.rollovers;
+    }
+}
+
+fn voters_of(settings: &Settings) -> &BTreeSet<ServerId> {
+    settings.quorum.voters()
+}

@@ -1,0 +1,250 @@
+//! The life of one ensemble: random settings, a storm, and calm, in which it must come to itself.
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use oxkeeper_types::ServerId;
+use oxkeeper_zab::{PlantedBug, QuorumVerifier, Settings};
+
+use super::checks::Checks;
+use super::disk::SimDisk;
+use super::net::Network;
+use super::{Happening, Server, Stats, World, voters_of};
+
+/// After the storm, all that can must serve again within this time.
+const CALM_MS_MAX: u64 = 20_000;
+
+/// How a run went.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) stats: Stats,
+    /// Simulated time, ms.
+    pub(crate) lasted_ms: u64,
+    /// What was violated.
+    pub(crate) violation: Option<String>,
+    pub(crate) log: Vec<String>,
+}
+
+pub(crate) fn run(seed: u64) -> Report {
+    run_with(seed, None, false)
+}
+
+pub(crate) fn run_with(seed: u64, planted: Option<PlantedBug>, log: bool) -> Report {
+    let mut world = World::new(seed, planted);
+    if log {
+        world.log = Some(Vec::new());
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.live()));
+    let violation = match outcome {
+        Ok(result) => result.err(),
+        Err(panic) => Some(match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(other) => other
+                .downcast::<&str>()
+                .map_or("a panic".to_owned(), |text| (*text).to_owned()),
+        }),
+    };
+    Report {
+        stats: world.stats,
+        lasted_ms: world.now_ms,
+        violation,
+        log: world.log.unwrap_or_default(),
+    }
+}
+
+fn random_quorum(rng: &mut fastrand::Rng, voters: i64, observers: i64) -> QuorumVerifier {
+    let ids: Vec<ServerId> = (1..=voters).map(ServerId).collect();
+    let observers = (voters + 1..=voters + observers).map(ServerId);
+    if rng.u8(..) < 220 || voters < 3 {
+        return QuorumVerifier::majority(ids, observers);
+    }
+    let weights: BTreeMap<ServerId, u32> = ids.iter().map(|id| (*id, rng.u32(0..=2))).collect();
+    let groups = if voters >= 6 && rng.bool() {
+        ids.chunks(2).map(|c| c.iter().copied().collect()).collect()
+    } else {
+        vec![ids.iter().copied().collect()]
+    };
+    QuorumVerifier::hierarchical(groups, weights, ids.clone(), observers.clone())
+        .unwrap_or_else(|_| QuorumVerifier::majority(ids, observers))
+}
+
+impl World {
+    fn new(seed: u64, planted: Option<PlantedBug>) -> World {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let voters = *rng.choice(&[1, 2, 3, 3, 3, 4, 5, 5, 6, 7]).unwrap();
+        let observers = *rng.choice(&[0, 0, 1, 2]).unwrap();
+        let quorum = random_quorum(&mut rng, voters, observers);
+        let mut settings = Settings::new(ServerId(1), quorum);
+        settings.tick_ms = *rng.choice(&[20, 100]).unwrap();
+        settings.election_settle_ms = *rng.choice(&[0, 10, 50]).unwrap();
+        settings.window_entries_max = *rng.choice(&[0, 1, 5, 20, 500]).unwrap();
+        settings.counter_max = *rng.choice(&[3, 20, u32::MAX - 1, u32::MAX - 1]).unwrap();
+        settings.planted = planted;
+        let server = |id| Server {
+            id: ServerId(id),
+            settings: Settings {
+                me: ServerId(id),
+                ..settings.clone()
+            },
+            disk: SimDisk::default(),
+            boot: 0,
+            running: None,
+            disk_delay_max_ms: 5,
+        };
+        let net = Network {
+            delay_max_ms: *rng.choice(&[2, 20, 80]).unwrap(),
+            lost: rng.u8(0..60),
+            ..Network::default()
+        };
+        World {
+            now_ms: 0,
+            agenda: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            counter: 0,
+            servers: (1..=voters + observers).map(server).collect(),
+            net,
+            checks: Checks::default(),
+            log: None,
+            stormy: true,
+            payloads: 0,
+            stats: Stats::default(),
+            rng,
+        }
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        for at in 0..self.servers.len() {
+            self.boot(at);
+        }
+        self.plan(1, Happening::ClientWrite);
+        self.plan(200, Happening::Trouble);
+        let storm_ms = self.rng.u64(2_000..10_000);
+        while self.step(storm_ms) {}
+        self.calm_down()
+    }
+
+    pub(super) fn trouble(&mut self) {
+        if !self.stormy {
+            return;
+        }
+        let at = self.rng.usize(..self.servers.len());
+        match self.rng.u8(..100) {
+            0..25 => {
+                if self.servers[at].running.is_some() {
+                    self.crash(at);
+                }
+            }
+            25..30 => {
+                for at in 0..self.servers.len() {
+                    if self.servers[at].running.is_some() && self.rng.u8(..) < 200 {
+                        self.crash(at);
+                    }
+                }
+            }
+            30..60 => {
+                for at in 0..self.servers.len() {
+                    if self.servers[at].running.is_none() && self.rng.bool() {
+                        self.boot(at);
+                    }
+                }
+            }
+            60..68 => {
+                // Two halves that do not hear each other, or only one the other.
+                let half: Vec<bool> = self.servers.iter().map(|_| self.rng.bool()).collect();
+                let one_way = self.rng.u8(..) < 80;
+                for a in 0..half.len() {
+                    for b in 0..half.len() {
+                        if half[a] && !half[b] {
+                            self.net.blocked.insert((a, b));
+                            if !one_way {
+                                self.net.blocked.insert((b, a));
+                            }
+                        }
+                    }
+                }
+            }
+            68..73 => {
+                let b = self.rng.usize(..self.servers.len());
+                self.net.blocked.extend([(at, b), (b, at)]);
+            }
+            73..85 => self.heal(),
+            85..93 => self.cut_a_link(),
+            _ => self.servers[at].disk_delay_max_ms = *self.rng.choice(&[0, 2, 10, 100, 400]).unwrap(),
+        }
+        let pause = self.rng.u64(5..300);
+        self.plan(pause, Happening::Trouble);
+    }
+
+    /// No more faults: whoever can serve must do so soon, with the same history. A minority may stay dead.
+    fn calm_down(&mut self) -> Result<(), String> {
+        self.stormy = false;
+        self.net.delay_max_ms = 5;
+        self.net.lost = 0;
+        self.heal();
+        let mut dead = std::collections::BTreeSet::new();
+        if self.rng.u8(..) < 90 {
+            let victim = self.rng.usize(..self.servers.len());
+            let quorum = &self.servers[0].settings.quorum;
+            let left = voters_of(&self.servers[0].settings) - &[self.servers[victim].id].into();
+            if quorum.contains_quorum(&left) {
+                dead.insert(victim);
+            }
+        }
+        for at in 0..self.servers.len() {
+            self.servers[at].disk_delay_max_ms = 3;
+            if dead.contains(&at) {
+                if self.servers[at].running.is_some() {
+                    self.crash(at);
+                }
+            } else if self.servers[at].running.is_none() {
+                self.boot(at);
+            }
+        }
+        let end_ms = self.now_ms + CALM_MS_MAX;
+        let mut written = 0;
+        while self.now_ms < end_ms {
+            let next_ms = self.now_ms + 50;
+            while self.step(next_ms) {}
+            if self.is_one() {
+                if written == 3 {
+                    return Ok(());
+                }
+                written += 1;
+                self.client_write();
+            }
+        }
+        Err(format!(
+            "no progress in {CALM_MS_MAX} ms of calm: {}",
+            self.picture()
+        ))
+    }
+
+    /// Whether all running servers serve in one epoch and have the whole history.
+    fn is_one(&self) -> bool {
+        let mut running = self.servers.iter().filter_map(|server| server.running.as_ref());
+        let epoch = self
+            .servers
+            .iter()
+            .find_map(|server| server.running.as_ref()?.leads);
+        epoch.is_some()
+            && running
+                .all(|running| running.serving == epoch && running.tree.len() == self.checks.committed.len())
+    }
+
+    fn picture(&self) -> String {
+        let of_server = |server: &Server| match &server.running {
+            None => format!("{}: down", server.id),
+            Some(running) => format!(
+                "{}: {:?}, serving {:?}, {} of {} txns, epochs {}/{}",
+                server.id,
+                running.zab.state(),
+                running.serving,
+                running.tree.len(),
+                self.checks.committed.len(),
+                running.zab.current_epoch(),
+                running.zab.accepted_epoch()
+            ),
+        };
+        self.servers.iter().map(of_server).collect::<Vec<_>>().join("; ")
+    }
+}

@@ -50,7 +50,10 @@ fuzz_target!(|bytes: &[u8]| {
     };
     // A snapshot may say that these are ephemerals of a session that is gone. A start makes them again.
     let built_in = [RESERVED_PATH, QUOTA_PATH, CONFIG_PATH];
-    if built_in.iter().any(|path| recovered.replica.tree.znode(path).is_none()) {
+    if built_in
+        .iter()
+        .any(|path| recovered.replica.tree.znode(path).is_none())
+    {
         return;
     }
     let replica = RwLock::new(recovered.replica);

@@ -8,8 +8,8 @@ The file holds, in this order and any number of times:
     ~ WatchedEvent ...   watch events printed since the last command, in order, waited for
 
 A command after `>?` instead of `>` is repeated until it prints what is expected; after `>*` its lines may come in any
-order. In outputs `<date>` stands for
-any date of this century, `<session1>` for one session's id (the same text wherever the name occurs) and `<*>` for any text.
+order. In outputs `<date>` stands for any date of this century,
+`<session1>` for one session's id (the same text wherever the name occurs) and `<*>` for any text.
 The server is new and nobody else uses it, so zxids are compared as they are.
 """
 

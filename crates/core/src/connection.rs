@@ -335,7 +335,7 @@ impl Connection {
                 self.shared.stats.count_response(out.len() - before);
                 self.client
                     .stats
-                    .note(op, xid, replica.last_processed.0, received_ms, 0);
+                    .note(Some(op), xid, replica.last_processed.0, received_ms, 0);
                 tally.sent += 1;
                 tally.answered_at_once += 1;
                 return Verdict::Open;
@@ -491,7 +491,8 @@ impl Connection {
                     let pending = self.take_pending();
                     let before = out.len();
                     wire::encode_outcome(out, pending.xid, zxid, &outcome);
-                    self.note_answered(now, &pending, zxid, out.len() - before, tally);
+                    let done = (!matches!(outcome, Outcome::Failed(_))).then_some(pending.op);
+                    self.note_answered(now, &pending, done, zxid, out.len() - before, tally);
                     if pending.op == OpCode::CloseSession {
                         return Verdict::Close(CloseReason::SessionClosed);
                     }
@@ -502,7 +503,7 @@ impl Connection {
                 Delivery::Answer { zxid, frames } => {
                     let pending = self.take_pending();
                     out.extend_from_slice(&frames);
-                    self.note_answered(now, &pending, zxid, frames.len(), tally);
+                    self.note_answered(now, &pending, Some(pending.op), zxid, frames.len(), tally);
                 }
                 Delivery::SessionOpened { session, timeout_ms } => {
                     let Phase::Opening { read_only } = self.phase else {
@@ -518,7 +519,7 @@ impl Connection {
                     let zxid = replica.last_processed.0;
                     self.client
                         .stats
-                        .note(OpCode::CreateSession, 0, zxid, now.monotonic_ms, 0);
+                        .note(Some(OpCode::CreateSession), 0, zxid, now.monotonic_ms, 0);
                     tally.sent += 1;
                     self.phase = Phase::Open { session };
                 }
@@ -545,7 +546,15 @@ impl Connection {
         pending
     }
 
-    fn note_answered(&self, now: Now, pending: &Pending, zxid: Zxid, bytes: usize, tally: &mut Tally) {
+    fn note_answered(
+        &self,
+        now: Now,
+        pending: &Pending,
+        op: Option<OpCode>,
+        zxid: Zxid,
+        bytes: usize,
+        tally: &mut Tally,
+    ) {
         let latency_ms = now.monotonic_ms.saturating_sub(pending.received_ms);
         tally.sent += 1;
         self.shared.stats.count_response(bytes);
@@ -553,7 +562,7 @@ impl Connection {
         self.client.stats.requests.count_latency(1, latency_ms);
         self.client
             .stats
-            .note(pending.op, pending.xid, zxid.0, now.monotonic_ms, latency_ms);
+            .note(op, pending.xid, zxid.0, now.monotonic_ms, latency_ms);
     }
 }
 

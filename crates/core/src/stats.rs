@@ -182,13 +182,26 @@ impl Default for ConnectionStats {
 }
 
 impl ConnectionStats {
-    /// Notes an answered request.
-    pub fn note(&self, op: OpCode, cxid: i32, zxid: i64, at_ms: u64, latency_ms: u64) {
-        self.last_op.store(op.code(), Relaxed);
-        self.last_cxid.store(i64::from(cxid), Relaxed);
+    /// Notes an answered request; a write that failed has no operation (`NA`), as in Java.
+    pub fn note(&self, op: Option<OpCode>, cxid: i32, zxid: i64, at_ms: u64, latency_ms: u64) {
+        self.last_op.store(op.map_or(0, OpCode::code), Relaxed);
+        if cxid >= 0 {
+            // Pings and the like have xids of their own, which are no count.
+            self.last_cxid.store(i64::from(cxid), Relaxed);
+        }
         self.last_zxid.store(zxid, Relaxed);
         self.last_response_ms.store(at_ms, Relaxed);
         self.last_latency_ms.store(latency_ms, Relaxed);
+    }
+
+    /// Begins anew (`crst`).
+    pub fn reset(&self) {
+        self.requests.reset();
+        self.last_op.store(0, Relaxed);
+        self.last_cxid.store(-1, Relaxed);
+        self.last_zxid.store(-1, Relaxed);
+        self.last_response_ms.store(0, Relaxed);
+        self.last_latency_ms.store(0, Relaxed);
     }
 
     /// The name of the last operation.

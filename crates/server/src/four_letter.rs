@@ -92,7 +92,7 @@ pub(crate) async fn answer(word: Word, service: &Service) -> String {
         }
         "crst" => {
             for client in service.registry.clients() {
-                client.stats.requests.reset();
+                client.stats.reset();
             }
             "Connection stats reset.\n".to_owned()
         }

@@ -3,7 +3,9 @@
 //! value is for.
 
 mod client;
+mod election;
 mod jute;
+mod learner;
 mod reply;
 mod snapshot;
 mod txn;
@@ -12,7 +14,15 @@ pub use client::{
     ConnectRequest, FrameError, REQUEST_LENGTH_MAX_DEFAULT, Request, RequestHeader, decode_acl_list,
     decode_request, encode_acl_list, encode_request, frame, next_frame,
 };
+pub use election::{
+    ElectionHello, ElectionNotification, NOTIFICATION_LENGTH_MAX, ServerState, notification_length,
+};
 pub use jute::{DecodeError, Decoder, Encoder};
+pub use learner::{
+    ForwardedRequest, LEARNER_PROTOCOL_VERSION, LearnerInfo, PacketKind, QuorumPacket, decode_ack_epoch,
+    decode_revalidate, decode_revalidated, decode_touches, encode_ack_epoch, encode_revalidate,
+    encode_revalidated, encode_touches,
+};
 pub use reply::{
     ConnectResponse, MultiReadResult, ReplyHeader, STAT_LENGTH, XID_PING, XID_WATCH_EVENT,
     decode_acl_and_stat, decode_client_infos, decode_data_and_stat, decode_error_code, decode_multi_read,

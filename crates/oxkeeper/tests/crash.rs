@@ -40,7 +40,7 @@ fn acknowledged_writes_and_sessions_survive_kills() {
 fn the_crash_harness_notices_when_an_acknowledged_write_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let options = CrashOptions {
-        cut_log_bytes: 300,
+        cut_log_bytes: 20_000,
         ..short_run(dir.path(), 2)
     };
     match run(&options, |_| {}) {

@@ -57,6 +57,8 @@ pub(crate) struct Link {
     woken: Arc<AtomicBool>,
     /// Arrived at the server and not taken by it yet.
     input: Vec<u8>,
+    /// How many bytes the server has taken.
+    pub(crate) taken: usize,
     has_new_input: bool,
     /// Output the server could not get rid of, because the client does not read.
     unsent: Vec<u8>,
@@ -135,6 +137,8 @@ pub(crate) struct Sim {
     /// What the last recovery had to say.
     pub(crate) notes: Vec<String>,
     pub(crate) quota_reports: usize,
+    /// Sessions that were opened or renewed, with their timeouts, ms; for whoever takes them out.
+    pub(crate) begun: Vec<(SessionId, i32)>,
 }
 
 /// The settings of the tests: short ticks, and the rest as by default.
@@ -210,6 +214,7 @@ impl Sim {
             snapshots_finished: 0,
             notes: server.notes,
             quota_reports: 0,
+            begun: Vec::new(),
         }
     }
 
@@ -236,6 +241,7 @@ impl Sim {
             state: LinkState::Open,
             woken,
             input: Vec::new(),
+            taken: 0,
             has_new_input: false,
             unsent: Vec::new(),
             client_reads: true,
@@ -362,15 +368,15 @@ impl Sim {
 
     // ---- the steps -------------------------------------------------------------------------------------------
 
-    /// The connection's task looks at its input and its box, once. Says how many bytes it took.
-    pub(crate) fn look(&mut self, at: usize) -> usize {
+    /// The connection's task looks at its input and its box, once.
+    pub(crate) fn look(&mut self, at: usize) {
         let link = &mut self.links[at];
         if !link.is_up() {
-            return 0;
+            return;
         }
         if !link.unsent.is_empty() {
             if !(link.woken.load(Relaxed) && link.client.is_closed_by_core()) {
-                return 0;
+                return;
             }
             link.unsent.clear();
         }
@@ -383,6 +389,7 @@ impl Sim {
                 to_core.push_back(event);
             });
         link.input.drain(..progress.consumed);
+        link.taken += progress.consumed;
         if progress.verdict == Verdict::Paused && !link.unsent.is_empty() {
             // Only the output may have been in the way: the task looks again once it is sent.
             link.woken.store(true, Relaxed);
@@ -393,7 +400,6 @@ impl Sim {
             Verdict::Close(reason) => self.end(at, LinkState::Closed(reason)),
         }
         self.flush(at);
-        progress.consumed
     }
 
     fn flush(&mut self, at: usize) {
@@ -437,8 +443,20 @@ impl Sim {
         let Some(event) = self.to_core.pop_front() else {
             return false;
         };
+        let begins = match &event {
+            Event::OpenSession { client, timeout_ms }
+            | Event::RenewSession {
+                client, timeout_ms, ..
+            } => Some((client.clone(), *timeout_ms)),
+            _ => None,
+        };
         self.core.handle_event(self.now, event);
         self.check_core();
+        if let Some((client, timeout_ms)) = begins
+            && let Some((session, _)) = client.session()
+        {
+            self.begun.push((session.id, timeout_ms));
+        }
         true
     }
 
@@ -489,6 +507,11 @@ impl Sim {
         Ok(())
     }
 
+    /// Whether there are txns of which the core was not told yet that they are durable.
+    pub(crate) fn awaits_disk(&self) -> bool {
+        !self.to_log.is_empty() || self.durable < self.log.last_zxid()
+    }
+
     /// Everything the core gave to the log so far becomes durable.
     pub(crate) fn commit(&mut self) {
         self.write_log(self.to_log.len()).unwrap();
@@ -518,7 +541,7 @@ impl Sim {
     /// Everything works until nothing is left to do.
     pub(crate) fn run(&mut self) {
         self.settle();
-        while !self.to_log.is_empty() || self.log.has_uncommitted() {
+        while self.awaits_disk() {
             self.commit();
             self.settle();
         }

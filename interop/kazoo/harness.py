@@ -32,6 +32,7 @@ class Server:
 
     may_connect = threading.Event()
     may_connect.set()
+    is_down = False
 
     @staticmethod
     def _command(word):
@@ -44,11 +45,13 @@ class Server:
     def kill(cls):
         if KIND == "java":
             cls.may_connect.clear()
+        cls.is_down = True
         cls._command("kill")
 
     @classmethod
     def start(cls):
         cls._command("start")
+        cls.is_down = False
         cls.may_connect.set()
 
     @classmethod
@@ -177,6 +180,8 @@ class Case(unittest.TestCase):
     def setUp(self):
         faulthandler.dump_traceback_later(TEST_DEADLINE, exit=True)
         self.addCleanup(faulthandler.cancel_dump_traceback_later)
+        if Server.is_down:  # a test failed before it started the server again
+            Server.start()
         self.zk = self.client()
         self.root = "/" + self.id().replace("__main__.", "")
         self.zk.ensure_path(self.root)

@@ -1,6 +1,8 @@
 """Sessions: handshake, close, expiry, and life across a server that is killed and started again."""
 
-from kazoo.exceptions import BadVersionError, ConnectionLoss, NoAuthError, SessionExpiredError
+import threading
+
+from kazoo.exceptions import BadVersionError, ConnectionLoss, NoAuthError
 from kazoo.handlers.threading import KazooTimeoutError
 from kazoo.protocol.states import KazooState
 from kazoo.security import make_digest_acl
@@ -60,7 +62,10 @@ class Handshakes(Case):
         second.stop()
         self.assertIsNone(self.zk.exists(path), "its close deletes the ephemerals of its first connection")
         proxy.hear()
-        wait_for("the first client learns that its session is gone", lambda: first.client_id != session and first.connected)
+        wait_for(
+            "the first client learns that its session is gone",
+            lambda: first.client_id != session and first.connected,
+        )
 
     def test_a_wrong_password_gets_a_new_session_and_harms_nothing(self):
         owner = self.client()
@@ -138,7 +143,8 @@ class Restarts(Case):
         for index, client in enumerate(clients):
             self.connected(client)
             self.assertEqual(client.client_id, sessions[index])
-            self.assertEqual(client.retry(client.exists, f"{self.root}/e{index}"), stats[index], "the Stat is as before")
+            stat = client.retry(client.exists, f"{self.root}/e{index}")
+            self.assertEqual(stat, stats[index], "the ephemeral's Stat is as before")
             self.assertEqual(client.get(f"{self.root}/p{index}")[0], b"", "credentials are sent again")
             with self.assertRaises(NoAuthError):
                 client.get(f"{self.root}/p{(index + 1) % 5}")
@@ -171,23 +177,24 @@ class Restarts(Case):
         self.zk.create(self.root + "/n")
         clients = self.clients(4)
         acknowledged = []
-        started = []
+        killed = threading.Event()
 
         def write(client):
-            number = 0
             while True:
+                result = client.create_async(self.root + "/n/s-", b"x", sequence=True)
+                # A request made after the kill waits in the client for the next connection.
+                while not result.wait(0.05):
+                    if killed.is_set():
+                        return
                 try:
-                    path = client.create(f"{self.root}/n/{client.client_id[0]}-", b"x", sequence=True)
-                except (ConnectionLoss, SessionExpiredError):
+                    acknowledged.append(result.get())
+                except ConnectionLoss:
                     return
-                acknowledged.append(path)
-                number += 1
-                if number == 50:
-                    started.append(client)
 
         def kill():
-            wait_for("each of the writers has written 50 znodes", lambda: len(started) == len(clients))
+            wait_for("the writers have written 200 znodes", lambda: len(acknowledged) >= 200)
             Server.kill()
+            killed.set()
 
         self.run_all("writers until the kill", [kill] + [lambda c=c: write(c) for c in clients])
         Server.start()
@@ -210,7 +217,7 @@ class Restarts(Case):
     def test_an_unfinished_session_expires_after_the_restart(self):
         proxy = Proxy()
         self.addCleanup(proxy.close)
-        silent = self.client(port=proxy.port, timeout=2.0)
+        silent = self.client(port=proxy.port, timeout=5.0)  # long enough to look before it expires
         path = silent.create(self.root + "/e", ephemeral=True)
         proxy.deaf()
         Server.restart()

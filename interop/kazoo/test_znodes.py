@@ -503,7 +503,10 @@ class Acls(Case):
         acls = {(acl.perms, acl.id.scheme, acl.id.id) for acl in client.get_acls(path)[0]}
         self.assertEqual(
             acls,
-            {(31, "digest", make_digest_acl_credential("u", "p")), (31, "digest", make_digest_acl_credential("v", "q"))},
+            {
+                (31, "digest", make_digest_acl_credential("u", "p")),
+                (31, "digest", make_digest_acl_credential("v", "q")),
+            },
         )
         self.assertEqual(make_digest_acl_credential("u", "p"), "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=")
         with self.assertRaises(InvalidACLError):
@@ -556,7 +559,10 @@ class Acls(Case):
         client = self.client()
         with self.assertRaises(AuthFailedError):
             client.add_auth("nosuchscheme", "x:y")
-        wait_for("the client knows that its authentication failed", lambda: client.client_state in (KeeperState.AUTH_FAILED, KeeperState.CLOSED))
+        wait_for(
+            "the client knows that its authentication failed",
+            lambda: client.client_state in (KeeperState.AUTH_FAILED, KeeperState.CLOSED),
+        )
 
     def test_super_passes_every_acl(self):
         path = self.zk.create(self.root + "/d", b"x", acl=[make_digest_acl("user", "password", all=True)])

@@ -22,7 +22,8 @@ async function client(context, { timeout = 15000, proxied = false, ...options } 
   zk.events = [];
   for (const name of ['connect', 'connecting', 'close']) zk.on(name, () => zk.events.push(name));
   zk.until = (name) => eventually(`the client emits ${name}`, () => zk.events.includes(name));
-  zk.create_ = (path, data = '', flags = ZOO_PERSISTENT, ttl = undefined) => within(DEADLINE, `create ${path}`, zk.create(path, data, flags, ttl));
+  zk.create_ = (path, data = '', flags = ZOO_PERSISTENT, ttl = undefined) => (
+    within(DEADLINE, `create ${path}`, zk.create(path, data, flags, ttl)));
   zk.text = async (path) => String((await within(DEADLINE, `get ${path}`, zk.get(path, false)))[1]);
   zk.names = async (path) => (await within(DEADLINE, `children of ${path}`, zk.get_children(path, false))).sort();
   zk.init({});
@@ -70,7 +71,8 @@ test('addon: containers and TTL znodes are deleted by the server', async (contex
   await zk.create_(`${root}/ttl`, '', ZOO_PERSISTENT_WITH_TTL, 500);
   await zk.create_(`${root}/long`, '', ZOO_PERSISTENT_WITH_TTL, 3600000);
   await zk.delete_(`${root}/container/child`, -1);
-  await eventually('the emptied container and the old TTL znode go', async () => String(await zk.names(root)) === 'long,never-used');
+  await eventually('the emptied container and the old TTL znode go',
+    async () => String(await zk.names(root)) === 'long,never-used');
 });
 
 test('addon: versions and errors', async (context) => {

@@ -14,7 +14,7 @@ const wanted = new RegExp(process.env.INTEROP_TESTS || '');
 const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
 // The script `run` kills (SIGKILL) and starts the server, the latter on the same port and directory.
-const server = { starting: false };
+const server = { starting: false, isDown: false };
 async function command(word) {
   fs.writeSync(3, word + '\n');
   assert.equal((await answers.next()).value, 'done', `the script's answer to ${word}`);
@@ -23,10 +23,12 @@ server.kill = async () => {
   // A Java server that is just starting never answers some of the connections it accepts, and their clients
   // lose their sessions waiting; so clients of one connect only when it serves.
   server.starting = process.env.INTEROP_KIND === 'java';
+  server.isDown = true;
   await command('kill');
 };
 server.start = async () => {
   await command('start');
+  server.isDown = false;
   server.starting = false;
 };
 
@@ -44,6 +46,7 @@ async function runAll() {
     const context = { root: `/node-${index}`, after: (cleanup) => cleanups.push(cleanup) };
     const start = Date.now();
     try {
+      if (server.isDown) await server.start(); // a test failed before it started the server again
       await within(TEST_DEADLINE, 'the test ends', body(context));
       if (wanted.source !== '(?:)') console.log(`ok    ${name} (${Date.now() - start} ms)`);
     } catch (error) {

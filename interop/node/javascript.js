@@ -302,11 +302,13 @@ test('javascript: ACLs and authentication', async (context) => {
   await fails('create below a closed parent', zk.create(`${root}/c`), is('NO_AUTH'));
   await fails('setACL at another version', user.setACL(root, open, 9), is('BAD_VERSION'));
   for (const [id, readable] of [['127.0.0.1', true], ['127.0.0.0/8', true], ['10.0.0.0/8', false]]) {
-    const path = await user.create(`${root}/ip-`, 'x', CreateMode.PERSISTENT_SEQUENTIAL, [new ACL(Permission.ALL, new Id('ip', id))]);
+    const acl = [new ACL(Permission.ALL, new Id('ip', id))];
+    const path = await user.create(`${root}/ip-`, 'x', CreateMode.PERSISTENT_SEQUENTIAL, acl);
     if (readable) assert.equal(await zk.get(path), 'x');
     else await fails(`ip ${id}`, zk.get(path), is('NO_AUTH'));
   }
-  await fails('an unknown scheme in an ACL', user.create(`${root}/x`, '', 0, [new ACL(31, new Id('nosuch', 'x'))]), is('INVALID_ACL'));
+  const unknown = [new ACL(Permission.ALL, new Id('nosuch', 'x'))];
+  await fails('an unknown scheme in an ACL', user.create(`${root}/x`, '', 0, unknown), is('INVALID_ACL'));
   stranger.zk.addAuthInfo('digest', Buffer.from('super:secret'));
   assert.equal(await stranger.get(`${root}/d`), 'x', 'super passes every ACL');
 
@@ -391,7 +393,8 @@ test('javascript: a silent session expires', async (context) => {
   await watch.next('expiry deletes the ephemeral');
   silent.proxy.mend();
   await silent.state(State.EXPIRED);
-  assert.equal((await zk.exists(`${root}/pinging`)).ephemeralOwner.toString('hex'), pinging.session(), 'pings keep a session');
+  const { ephemeralOwner } = await zk.exists(`${root}/pinging`);
+  assert.equal(ephemeralOwner.toString('hex'), pinging.session(), 'pings keep a session');
   assert.ok(pinging.proxy.sent.whole.slice(1).some((frame) => op(frame) === OP.ping && xid(frame) === -2));
   assert.deepEqual(pinging.states, [State.SYNC_CONNECTED]);
 });
@@ -420,7 +423,8 @@ test('javascript: watches catch up after a reconnection', async (context) => {
     for (const path of ['', '/d', '/e', '/quiet']) await zk.create(root + path);
     await zk.create(`${root}/ephemeral`, '', CreateMode.EPHEMERAL);
     const stat = await zk.exists(`${root}/ephemeral`);
-    const [data, gone, made, children, quietData, quietChildren, quietMissing] = Array.from({ length: 7 }, () => new Watch());
+    const watches = Array.from({ length: 7 }, () => new Watch());
+    const [data, gone, made, children, quietData, quietChildren, quietMissing] = watches;
     await zk.get(`${root}/d`, data.callback);
     await zk.exists(`${root}/e`, gone.callback);
     await zk.exists(`${root}/m`, made.callback);
@@ -476,11 +480,16 @@ test('javascript: sessions and acknowledged writes survive a kill in full flight
   const sessions = clients.map((each) => each.session());
   await zk.create(`${root}/n`);
   const acknowledged = [];
+  let tell;
+  const killed = new Promise((resolve) => { tell = resolve; });
   const writers = clients.map(async (each, index) => {
     await each.create(`${root}/e${index}`, '', CreateMode.EPHEMERAL);
     for (;;) {
       try {
-        acknowledged.push(await each.create(`${root}/n/s`, 'x', CreateMode.PERSISTENT_SEQUENTIAL));
+        // A request made after the kill waits in the client for the next connection.
+        const made = await Promise.race([each.create(`${root}/n/s`, 'x', CreateMode.PERSISTENT_SEQUENTIAL), killed]);
+        if (made === undefined) return;
+        acknowledged.push(made);
       } catch (error) {
         if (is('CONNECTION_LOSS')(error)) return;
         throw error;
@@ -490,6 +499,7 @@ test('javascript: sessions and acknowledged writes survive a kill in full flight
   await eventually('the writers have written 200 znodes', () => acknowledged.length >= 200);
   for (const each of [zk, ...clients]) each.forget();
   await server.kill();
+  tell();
   await within(DEADLINE, 'the writers notice', Promise.all(writers));
   await server.start();
   for (const [index, each] of clients.entries()) {

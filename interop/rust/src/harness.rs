@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::io::{BufRead, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,9 @@ pub async fn run(tests: &[crate::Test]) -> i32 {
     let (mut ran, mut failed) = (0, 0);
     for (name, body) in tests.iter().filter(|(name, _)| name.contains(&wanted)) {
         ran += 1;
+        if IS_DOWN.load(Ordering::SeqCst) {
+            start_server(); // a test failed before it did
+        }
         let start = Instant::now();
         // In a task of its own, so that a panic ends the test only.
         let root = format!("/{}", name.replace("::", "-"));
@@ -74,7 +78,8 @@ pub fn address() -> String {
 
 // A Java server that is just starting never answers some of the connections it accepts, and their clients lose
 // their sessions waiting; so clients of one connect only when it serves.
-static STARTING: Mutex<bool> = Mutex::new(false);
+static STARTING: AtomicBool = AtomicBool::new(false);
+static IS_DOWN: AtomicBool = AtomicBool::new(false);
 
 fn command(word: &str) {
     tokio::task::block_in_place(|| {
@@ -94,14 +99,16 @@ fn command(word: &str) {
 
 /// Kills the server with SIGKILL and waits for its end.
 pub fn kill_server() {
-    *STARTING.lock().unwrap() = kind_is_java();
+    STARTING.store(kind_is_java(), Ordering::SeqCst);
+    IS_DOWN.store(true, Ordering::SeqCst);
     command("kill");
 }
 
 /// Starts it on the same port and directory and waits until it serves.
 pub fn start_server() {
     command("start");
-    *STARTING.lock().unwrap() = false;
+    IS_DOWN.store(false, Ordering::SeqCst);
+    STARTING.store(false, Ordering::SeqCst);
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -140,7 +147,7 @@ impl Proxy {
                     accepted = listener.accept() => accepted.unwrap().0,
                     gone = async { while of_proxy.changed().await.is_ok() {} } => return gone,
                 };
-                if *seen.borrow() != Mode::Cut && !*STARTING.lock().unwrap() {
+                if *seen.borrow() != Mode::Cut && !STARTING.load(Ordering::SeqCst) {
                     tokio::spawn(forward(client, seen.clone(), of_connections.clone()));
                 }
             }

@@ -36,6 +36,9 @@ class Slot:
     def __init__(self, name):
         self.name, self.client, self.identities, self.added = name, None, (), 0
         self.lost = None  # the client whose session was left open by a dropped connection
+        # Java forgets which connection a session has when it notices a dropped one later than the session's next
+        # one, and then cannot kick that: only a connection that followed no other may be kicked.
+        self.may_be_kicked = True
         self.forget_watches()
 
     def forget_watches(self):
@@ -282,12 +285,14 @@ class Sequence:
         if slot.lost is not None and self.random.random() < 0.8:
             behind = self.credentials(slot) + self.rearmed(slot)
             slot.client = self.play.connect(slot.name, of=slot.lost, behind=behind, timeout=30000, last_zxid=slot.lost.last_zxid)
+            slot.may_be_kicked = False
         else:
             slot.identities = self.random.choice(IDENTITIES)
             slot.forget_watches()
             slot.client = self.play.connect(
                 slot.name, behind=self.credentials(slot), timeout=self.pick(((8, 30000), (1, -5), (1, 0), (1, 10**9), (1, 12345))),
                 read_only=self.pick(((8, False), (1, True), (1, None))))
+            slot.may_be_kicked = True
         slot.lost = None
 
     def drop(self, slot):
@@ -295,10 +300,11 @@ class Sequence:
         slot.client.disconnect()
 
     def renew(self, slot):
-        """Takes its session to a new connection; the old one, dropped or not, is closed by the server."""
+        """Takes its session to a new connection; the old one is dropped before, or kicked by the server."""
         old = slot.client
-        if dropped := self.random.random() < 0.6:
+        if dropped := self.random.random() < 0.4 or not slot.may_be_kicked:
             old.disconnect()
+            slot.may_be_kicked = False
         else:
             self.flush(slot)
         slot.client = self.play.connect(slot.name, of=old, behind=self.credentials(slot) + self.rearmed(slot),
@@ -310,7 +316,7 @@ class Sequence:
     def refused_renewal(self, slot):
         """A renewal with a wrong password kicks the connection; one from the future does not."""
         old = slot.client
-        if self.random.random() < 0.5:
+        if slot.may_be_kicked and self.random.random() < 0.7:
             self.flush(slot)
             self.play.connect(slot.name + "'", session=old.session, password=b"\x01" * 16)
             old.expect_close()

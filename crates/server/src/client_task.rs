@@ -1,22 +1,31 @@
 //! The task of one connection: reads, lets [`Connection`] think, writes.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use oxkeeper_core::{Client, CloseReason, Connection, Verdict};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::four_letter::{self, WordRequest};
 use crate::service::Service;
 
-/// Room that is made for input when there is less; a reader that fills it gets [`INPUT_ROOM_LARGE`] the next time.
-const INPUT_ROOM: usize = 4 * 1024;
-const INPUT_ROOM_LARGE: usize = 64 * 1024;
+/// What is read at most at once.
+const READ_BYTES_MAX: usize = 64 * 1024;
 /// A buffer that grew beyond this is given back once it is empty, so that idle connections stay small.
-const BUFFER_KEPT_MAX: usize = 16 * 1024;
+const BUFFER_KEPT_MAX: usize = 1024;
+
+thread_local! {
+    /// Where input arrives. A connection that waits for input needs no room for it: it shares this with all others of
+    /// its thread, and keeps only what did arrive.
+    static ARRIVALS: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES_MAX].into());
+}
 
 /// Serves one connection until either side ends it.
 pub(crate) async fn run(
@@ -48,7 +57,6 @@ async fn serve(
 ) -> io::Result<CloseReason> {
     let mut input: Vec<u8> = Vec::new();
     let mut out: Vec<u8> = Vec::new();
-    let mut input_room = INPUT_ROOM;
     let sessionless_until = tokio::time::Instant::now() + service.config.client.sessionless_timeout;
     loop {
         let mut verdict = Verdict::Open;
@@ -84,33 +92,39 @@ async fn serve(
         }
         shrink(&mut input);
         shrink(&mut out);
-        input.reserve(input_room);
-        let room = input.capacity() - input.len();
         let read = async {
             if connection.has_session() {
-                stream.read_buf(&mut input).await
-            } else {
-                match tokio::time::timeout_at(sessionless_until, stream.read_buf(&mut input)).await {
-                    Ok(read) => read,
-                    Err(_) => Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "no session was asked for in time",
-                    )),
-                }
+                return read_into(stream, &mut input).await;
+            }
+            match tokio::time::timeout_at(sessionless_until, read_into(stream, &mut input)).await {
+                Ok(read) => read,
+                Err(_) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "no session was asked for in time",
+                )),
             }
         };
         tokio::select! {
             biased;
             () = wake.notified() => {}
-            read = read => {
-                let read = read?;
-                if read == 0 {
-                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client hung up"));
-                }
-                input_room = if read == room { INPUT_ROOM_LARGE } else { INPUT_ROOM };
-            }
+            read = read => if read? == 0 {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the client hung up"));
+            },
         }
     }
+}
+
+/// Waits for input and appends what there is, at most [`READ_BYTES_MAX`]. 0 means that the client hung up.
+async fn read_into(stream: &mut TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|context| {
+        ARRIVALS.with_borrow_mut(|arrivals| {
+            let mut arrived = ReadBuf::new(arrivals);
+            ready!(Pin::new(&mut *stream).poll_read(context, &mut arrived))?;
+            input.extend_from_slice(arrived.filled());
+            Poll::Ready(Ok(arrived.filled().len()))
+        })
+    })
+    .await
 }
 
 /// Lets the connection work on the input and drops what it is done with.

@@ -23,6 +23,9 @@ use crate::settings::Settings;
 use crate::timers::{Timer, Timers};
 use crate::vote::{NOTIFICATION_VERSION, Notification, PeerState, Vote};
 
+/// No ensemble lives through more rounds; who tells of one is not believed, so that the count cannot run over.
+const ROUND_MAX: i64 = i64::MAX / 2;
+
 /// How the election ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elected {
@@ -134,7 +137,7 @@ impl Election {
         timers: &mut Timers,
         out: &mut Outbox,
     ) -> Option<Elected> {
-        if from == self.me {
+        if from == self.me || notification.election_epoch > ROUND_MAX {
             return None;
         }
         if !self.quorum.is_voter(from) {

@@ -15,6 +15,9 @@ use crate::message::Entry;
 use crate::planted::PlantedBug;
 use crate::settings::Settings;
 
+/// Epochs stay below this, so that they fit the 32 signed bits of ACKEPOCH; who tells of more is not believed.
+pub(crate) const EPOCH_MAX: u32 = i32::MAX as u32;
+
 /// The history of a server. Everything in it is in the log, or on its way there.
 #[derive(Clone, Debug)]
 pub(crate) struct History {

@@ -75,6 +75,8 @@ pub(crate) struct Journal {
     current_epoch: u32,
     in_flight: VecDeque<(u64, Write)>,
     next_write: u64,
+    /// A write failed: what the disk holds is not known until it is read again.
+    failed: bool,
 }
 
 impl Journal {
@@ -89,6 +91,7 @@ impl Journal {
             current_epoch: recovered.current_epoch,
             in_flight: VecDeque::new(),
             next_write: 1,
+            failed: false,
         }
     }
 
@@ -100,9 +103,14 @@ impl Journal {
         self.current_epoch
     }
 
-    /// Whether nothing is on its way.
+    /// Whether nothing is on its way, and everything arrived.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.in_flight.is_empty()
+        self.in_flight.is_empty() && !self.failed
+    }
+
+    /// Notes that a write failed. The disk is never quiet again: the server must be started anew.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
     }
 
     /// Notes a write that is now given to the disk. A txn is part of the history from here on.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use oxkeeper_types::{ServerId, Zxid};
 
-use crate::history::{SyncPlan, follows};
+use crate::history::{EPOCH_MAX, SyncPlan, follows};
 use crate::journal::{Done, Write};
 use crate::message::{Entry, LinkId, Message};
 use crate::planted::PlantedBug;
@@ -68,7 +68,7 @@ impl Leader {
         Leader {
             me,
             phase: Phase::CollectingEpochs,
-            epoch: journal.accepted_epoch() + 1,
+            epoch: journal.accepted_epoch().max(context.epoch_heard) + 1,
             freshness: (journal.current_epoch(), journal.history.last()),
             learners: BTreeMap::new(),
             connected: [me].into(),
@@ -128,7 +128,11 @@ impl Leader {
                 observer,
                 accepted_epoch,
                 config_version,
-            } if step == Step::Connected && config_version <= context.settings.config_version => {
+            } if step == Step::Connected
+                && accepted_epoch < EPOCH_MAX
+                && server != self.me
+                && config_version <= context.settings.config_version =>
+            {
                 learner.server = server;
                 learner.observer = observer;
                 learner.votes = !observer && context.settings.quorum.is_voter(server);
@@ -183,6 +187,9 @@ impl Leader {
         if let Some(older) = older {
             self.drop_learner(older, context);
         }
+        if context.settings.quorum.is_member(server) {
+            context.epoch_heard = context.epoch_heard.max(accepted_epoch);
+        }
         let Some(learner) = self.learners.get_mut(&link) else {
             return Ok(());
         };
@@ -192,13 +199,13 @@ impl Leader {
                     self.connected.insert(server);
                 }
                 if context.guards(PlantedBug::ReuseEpoch) {
-                    self.epoch = self.epoch.max(accepted_epoch.saturating_add(1));
+                    self.epoch = self.epoch.max(accepted_epoch + 1);
                 }
                 self.decide_epoch(context);
             }
             Phase::SavingAcceptedEpoch => {}
             Phase::CollectingPromises | Phase::Synchronizing | Phase::Broadcast => {
-                if accepted_epoch > self.epoch && learner.votes {
+                if accepted_epoch > self.epoch && context.settings.quorum.is_member(server) {
                     // It could never follow this leader, nor would anything else ever change that.
                     return Err(Reason::LaterEpochPromised);
                 }

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use oxkeeper_types::{ServerId, Zxid};
 
-use crate::history::follows;
+use crate::history::{EPOCH_MAX, follows};
 use crate::journal::{Done, Write};
 use crate::message::{Entry, LinkId, Message};
 use crate::planted::PlantedBug;
@@ -215,6 +215,9 @@ impl Learner {
 
     fn handle_leader_info(&mut self, epoch: u32, context: &mut Context) -> Next {
         self.expect(Step::AwaitingLeaderInfo)?;
+        if epoch >= EPOCH_MAX {
+            return Err(Reason::Fault(PeerFault::Unexpected));
+        }
         self.epoch = epoch;
         let accepted = context.journal.accepted_epoch();
         if epoch < accepted {
@@ -506,7 +509,7 @@ impl Learner {
                 context.resync_epoch = Some(self.epoch);
                 return Err(Reason::TruncateRefused);
             }
-            (Step::SavingHistory, Done::Appended(_) | Done::Installed) => {
+            (Step::SavingHistory, Done::Appended(_) | Done::Installed | Done::CurrentEpoch) => {
                 return self.save_epoch_when_history_is_durable(context);
             }
             (Step::SavingEpoch, Done::CurrentEpoch) => self.acknowledge_new_leader(context),

@@ -119,6 +119,11 @@ impl QuorumVerifier {
         self.voters.contains(&server)
     }
 
+    /// Whether the server is in the configuration.
+    pub fn is_member(&self, server: ServerId) -> bool {
+        self.is_voter(server) || self.observers.contains(&server)
+    }
+
     /// What the server counts in its group. A voter of weight 0 acknowledges in vain and is never elected; a server
     /// that is no voter weighs nothing.
     pub fn weight(&self, server: ServerId) -> u32 {

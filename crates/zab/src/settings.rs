@@ -33,9 +33,9 @@ pub struct Settings {
     /// The last counter of an epoch that is proposed; then a new epoch begins. `0xffff_fffe` in production, small
     /// in tests.
     pub counter_max: u32,
-    /// The guard that a test has taken away.
+    /// The guards that a test has taken away.
     #[cfg(feature = "planted-bugs")]
-    pub planted: Option<PlantedBug>,
+    pub planted: Vec<PlantedBug>,
 }
 
 impl Settings {
@@ -55,7 +55,7 @@ impl Settings {
             window_entries_max: 500,
             counter_max: u32::MAX - 1,
             #[cfg(feature = "planted-bugs")]
-            planted: None,
+            planted: Vec::new(),
         }
     }
 
@@ -70,7 +70,7 @@ impl Settings {
     /// Whether the guard against `bug` is in place. Always, but in tests of the tests.
     #[cfg(feature = "planted-bugs")]
     pub(crate) fn guards(&self, bug: PlantedBug) -> bool {
-        self.planted != Some(bug)
+        !self.planted.contains(&bug)
     }
 
     /// Whether the guard against `bug` is in place.

@@ -86,6 +86,9 @@ pub enum Event {
         /// Which.
         write: WriteId,
     },
+    /// A write failed, and with it all after it. The server leaves the ensemble and votes no more; only a new
+    /// start, from what the disk really holds, brings it back (D2, ZOOKEEPER-4882).
+    WriteFailed,
     /// The answer to [`Action::ReadLog`].
     LogRead {
         /// From the action.
@@ -198,6 +201,8 @@ pub enum Reason {
     LaterEpochPromised,
     /// The history on disk has nothing to be truncated to; a snapshot will be asked for.
     TruncateRefused,
+    /// A write to disk failed.
+    DiskFailed,
     /// The peer broke the protocol.
     Fault(PeerFault),
 }
@@ -246,6 +251,9 @@ pub(crate) struct Context {
     pub(crate) incarnation: u64,
     /// The epoch in which the leader was found not to share our history: it is asked for a snapshot.
     pub(crate) resync_epoch: Option<u32>,
+    /// The latest epoch that any member is known to have promised: a new leader begins a later one, or else that
+    /// member could not follow.
+    pub(crate) epoch_heard: u32,
     /// Set by a role that has synchronised: the vote to tell others.
     pub(crate) serving: Option<u32>,
     actions: VecDeque<Action>,
@@ -323,6 +331,7 @@ impl Zab {
             now_ms,
             incarnation: 0,
             resync_epoch: None,
+            epoch_heard: 0,
             serving: None,
             actions: VecDeque::new(),
         };
@@ -375,6 +384,10 @@ impl Zab {
             },
             Event::Durable { write } => self.handle_durable(write, false),
             Event::TruncateRefused { write } => self.handle_durable(write, true),
+            Event::WriteFailed => {
+                self.context.journal.fail();
+                Err(Reason::DiskFailed)
+            }
             Event::LogRead { link, entries } => match &mut self.role {
                 Role::Leading(leader) => leader.handle_log_read(link, entries, &mut self.context),
                 Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),

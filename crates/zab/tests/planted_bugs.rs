@@ -6,20 +6,57 @@ mod world;
 use oxkeeper_zab::PlantedBug;
 
 /// The first seed that finds the bug.
-fn find(bug: PlantedBug, seeds_max: u64) -> (u64, String) {
-    for seed in 0..seeds_max {
-        if let Some(violation) = world::run_with(seed, Some(bug), false).violation {
-            return (seed, violation);
-        }
-    }
-    panic!("{bug:?} was not found in {seeds_max} seeds");
+fn find(bug: PlantedBug, seeds_max: u64) -> Option<(u64, String)> {
+    (0..seeds_max).find_map(|seed| Some((seed, world::run_with(seed, Some(bug), false).violation?)))
 }
 
+/// Guards whose absence is seen in a run of the simulation, with the most seeds that it may take. The others are
+/// second lines of defence, or guard against peers that our own servers never are: `upstream_bugs.rs` has a scenario
+/// for each of them.
+const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
+    (PlantedBug::AckBeforeDurable, 10),
+    (PlantedBug::AckNewLeaderBeforeHistory, 10),
+    (PlantedBug::AckEpochBeforeSaved, 10),
+    (PlantedBug::ForgetPendingAtNewLeader, 20),
+    (PlantedBug::AckProposalBeforeNewLeader, 20),
+    (PlantedBug::ElectWithWritesInFlight, 10),
+    (PlantedBug::DiskHistoryUnchecked, 100),
+    (PlantedBug::KeepTreeOnTruncate, 20),
+    (PlantedBug::CommitWithoutQuorum, 10),
+    (PlantedBug::ForwardAfterNewLeader, 20),
+    (PlantedBug::CounterNotWatched, 10),
+    (PlantedBug::LeadWithoutQuorum, 50),
+];
+
 #[test]
-#[ignore = "a survey"]
-fn survey() {
+fn bugs_are_found_within_the_stated_number_of_seeds() {
     std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    for (bug, seeds_max) in FOUND_BY_SIMULATION {
+        match find(*bug, *seeds_max) {
+            Some((seed, violation)) => {
+                println!(
+                    "{bug:?}: seed {seed}: {}",
+                    violation.lines().next().unwrap_or_default()
+                );
+            }
+            None => missed.push(bug),
+        }
+    }
+    let _ = std::panic::take_hook();
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+/// `ZAB_BUG_SEEDS=2000 cargo test … --release -- --ignored --nocapture` tells for every guard which seed finds it.
+#[test]
+#[ignore = "a survey: it asserts nothing"]
+fn survey_of_all_guards() {
     use PlantedBug::*;
+    std::panic::set_hook(Box::new(|_| {}));
+    let seeds_max = std::env::var("ZAB_BUG_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(500);
     for bug in [
         AckBeforeDurable,
         AckNewLeaderBeforeHistory,
@@ -43,10 +80,14 @@ fn survey() {
         LeadWithoutQuorum,
         ReuseEpoch,
     ] {
-        let found = std::panic::catch_unwind(|| find(bug, 2000));
-        match found {
-            Ok((seed, violation)) => println!("{bug:?}: {seed}: {}", violation.lines().next().unwrap_or_default()),
-            Err(_) => println!("{bug:?}: NOT FOUND"),
+        match find(bug, seeds_max) {
+            Some((seed, violation)) => {
+                println!(
+                    "{bug:?}: seed {seed}: {}",
+                    violation.lines().next().unwrap_or_default()
+                );
+            }
+            None => println!("{bug:?}: not in {seeds_max} seeds"),
         }
     }
 }

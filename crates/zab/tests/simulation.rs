@@ -27,7 +27,7 @@ fn every_storm_keeps_the_invariants_and_ends_in_progress() {
     let mut total = world::Stats::default();
     let mut simulated_ms = 0;
     for seed in first..first + count {
-        let report = world::run(seed);
+        let report = world::run_with(seed, None, false);
         assert_eq!(report.violation, None, "replay with ZAB_SEED={seed}");
         simulated_ms += report.lasted_ms;
         total.add(&report.stats);

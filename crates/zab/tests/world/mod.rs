@@ -16,7 +16,7 @@ use oxkeeper_zab::{Action, Entry, Event, LinkId, Message, Reason, Settings, Zab}
 use checks::Checks;
 use disk::SimDisk;
 use net::{Direction, Item, Network};
-pub(crate) use storm::{run, run_with};
+pub(crate) use storm::run_with;
 
 /// The number of a server, from 0; its id is one more.
 type Place = usize;
@@ -82,8 +82,17 @@ pub(crate) struct World {
     /// A readable history, when asked for.
     pub(crate) log: Option<Vec<String>>,
     stormy: bool,
+    mood: Mood,
     payloads: u64,
     pub(crate) stats: Stats,
+}
+
+/// What kind of trouble a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    Everything,
+    Links,
+    Crashes,
 }
 
 /// What a run was made of.
@@ -117,7 +126,7 @@ impl World {
     }
 
     fn place_of(&self, id: ServerId) -> Place {
-        usize::try_from(id.0 - 1).unwrap()
+        usize::try_from(id.0 - 1).expect("ids are counted from 1")
     }
 
     fn boot(&mut self, at: Place) {

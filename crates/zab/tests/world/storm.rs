@@ -9,7 +9,7 @@ use oxkeeper_zab::{PlantedBug, QuorumVerifier, Settings};
 use super::checks::Checks;
 use super::disk::SimDisk;
 use super::net::Network;
-use super::{Happening, Server, Stats, World, voters_of};
+use super::{Happening, Mood, Server, Stats, World, voters_of};
 
 /// After the storm, all that can must serve again within this time.
 const CALM_MS_MAX: u64 = 20_000;
@@ -25,10 +25,7 @@ pub(crate) struct Report {
     pub(crate) log: Vec<String>,
 }
 
-pub(crate) fn run(seed: u64) -> Report {
-    run_with(seed, None, false)
-}
-
+/// Plays one seed, with a guard taken away or none, and with its history told or not.
 pub(crate) fn run_with(seed: u64, planted: Option<PlantedBug>, log: bool) -> Report {
     let mut world = World::new(seed, planted);
     if log {
@@ -52,6 +49,10 @@ pub(crate) fn run_with(seed: u64, planted: Option<PlantedBug>, log: bool) -> Rep
     }
 }
 
+fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
+    from[rng.usize(..from.len())]
+}
+
 fn random_quorum(rng: &mut fastrand::Rng, voters: i64, observers: i64) -> QuorumVerifier {
     let ids: Vec<ServerId> = (1..=voters).map(ServerId).collect();
     let observers = (voters + 1..=voters + observers).map(ServerId);
@@ -71,15 +72,15 @@ fn random_quorum(rng: &mut fastrand::Rng, voters: i64, observers: i64) -> Quorum
 impl World {
     fn new(seed: u64, planted: Option<PlantedBug>) -> World {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let voters = *rng.choice(&[1, 2, 3, 3, 3, 4, 5, 5, 6, 7]).unwrap();
-        let observers = *rng.choice(&[0, 0, 1, 2]).unwrap();
+        let voters = pick(&mut rng, &[1, 2, 3, 3, 3, 4, 5, 5, 6, 7]);
+        let observers = pick(&mut rng, &[0, 0, 1, 2]);
         let quorum = random_quorum(&mut rng, voters, observers);
         let mut settings = Settings::new(ServerId(1), quorum);
-        settings.tick_ms = *rng.choice(&[20, 100]).unwrap();
-        settings.election_settle_ms = *rng.choice(&[0, 10, 50]).unwrap();
-        settings.window_entries_max = *rng.choice(&[0, 1, 5, 20, 500]).unwrap();
-        settings.counter_max = *rng.choice(&[3, 20, u32::MAX - 1, u32::MAX - 1]).unwrap();
-        settings.planted = planted;
+        settings.tick_ms = pick(&mut rng, &[20, 100]);
+        settings.election_settle_ms = pick(&mut rng, &[0, 10, 50]);
+        settings.window_entries_max = pick(&mut rng, &[0, 1, 5, 20, 500]);
+        settings.counter_max = pick(&mut rng, &[3, 20, u32::MAX - 1, u32::MAX - 1]);
+        settings.planted = planted.into_iter().collect();
         let server = |id| Server {
             id: ServerId(id),
             settings: Settings {
@@ -92,7 +93,7 @@ impl World {
             disk_delay_max_ms: 5,
         };
         let net = Network {
-            delay_max_ms: *rng.choice(&[2, 20, 80]).unwrap(),
+            delay_max_ms: pick(&mut rng, &[2, 20, 80]),
             lost: rng.u8(0..60),
             ..Network::default()
         };
@@ -106,6 +107,10 @@ impl World {
             checks: Checks::default(),
             log: None,
             stormy: true,
+            mood: pick(
+                &mut rng,
+                &[Mood::Everything, Mood::Everything, Mood::Links, Mood::Crashes],
+            ),
             payloads: 0,
             stats: Stats::default(),
             rng,
@@ -128,7 +133,13 @@ impl World {
             return;
         }
         let at = self.rng.usize(..self.servers.len());
-        match self.rng.u8(..100) {
+        // Each run has its own mood: everything, connections that break over slow disks, or crashes alone.
+        let roll = match self.mood {
+            Mood::Everything => self.rng.u8(..100),
+            Mood::Links => self.rng.u8(68..100),
+            Mood::Crashes => self.rng.u8(..60),
+        };
+        match roll {
             0..25 => {
                 if self.servers[at].running.is_some() {
                     self.crash(at);
@@ -169,7 +180,7 @@ impl World {
             }
             73..85 => self.heal(),
             85..93 => self.cut_a_link(),
-            _ => self.servers[at].disk_delay_max_ms = *self.rng.choice(&[0, 2, 10, 100, 400]).unwrap(),
+            _ => self.servers[at].disk_delay_max_ms = pick(&mut self.rng, &[0, 2, 10, 100, 400, 1000]),
         }
         let pause = self.rng.u64(5..300);
         self.plan(pause, Happening::Trouble);

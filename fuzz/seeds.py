@@ -25,6 +25,7 @@ def piece(content):
 
 
 sessions = {}
+writes = {}
 for name, frame in lines("session.hex"):
     if ".request" not in name:
         continue
@@ -34,9 +35,15 @@ for name, frame in lines("session.hex"):
         last = list(sessions)[-1]
         sessions[last] += frame
         op = struct.unpack(">i", frame[8:12])[0]
+        writes.setdefault(last, []).append(bytes([op & 0xFF]) + frame[12:])
         put("client_request", name, bytes([op & 0xFF]) + frame[12:])
 for name, frames in sessions.items():
     put("frames", name, frames)
+for name, requests in writes.items():
+    for mode in (0, 1, 5, 16):
+        for pace in (0x10, 0x00, 0x25):
+            steps = b"".join(piece(bytes([pace]) + request) for request in requests)
+            put("writes", f"{name}-{mode}-{pace}", bytes([mode]) + steps)
 
 for name, content in lines("records.hex"):
     if "Txn" in name:

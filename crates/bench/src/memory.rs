@@ -36,6 +36,8 @@ struct Footprint {
     from_snapshot: Duration,
     restarted: u64,
     per_session: f64,
+    /// Growth of what is live on the heap, with Java: resident memory does not show what a JVM needs.
+    heap_per_session: Option<f64>,
 }
 
 /// Measures each server alone and prints them side by side.
@@ -100,14 +102,19 @@ fn measure(
     }
     sleep(CALM);
     let before = resident_bytes(server.pid())?;
+    let heap_before = live_heap_bytes(program, server.pid());
     for _ in 0..sessions {
         open.push(open_session(server.address())?);
     }
     sleep(CALM);
     let after = resident_bytes(server.pid())?;
+    let heap_after = live_heap_bytes(program, server.pid());
     drop(open);
     let sessions = to_f64(u64::try_from(sessions.max(1))?);
     let per_session = (to_f64(after) - to_f64(before)) / sessions;
+    let heap_per_session = heap_before
+        .zip(heap_after)
+        .map(|(before, after)| (to_f64(after) - to_f64(before)) / sessions);
     server.terminate(Duration::from_secs(60))?;
     Ok(Footprint {
         name,
@@ -119,6 +126,7 @@ fn measure(
         from_snapshot,
         restarted,
         per_session,
+        heap_per_session,
     })
 }
 
@@ -202,6 +210,29 @@ fn collect_garbage(pid: u32) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// What is live on the heap of a JVM after a full collection; `None` without a JVM or without jcmd.
+fn live_heap_bytes(program: &ServerProgram, pid: u32) -> Option<u64> {
+    if !matches!(program, ServerProgram::Java { .. }) || !collect_garbage(pid) {
+        return None;
+    }
+    let output = Command::new("jcmd")
+        .args([&pid.to_string(), "GC.heap_info"])
+        .output()
+        .ok()?;
+    parse_heap_used(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// The sum over the heap's generations of what `GC.heap_info` says is used.
+fn parse_heap_used(text: &str) -> Option<u64> {
+    let used = text.lines().filter(|line| line.contains(" total ")).map(|line| {
+        let (_, used) = line.split_once(" used ")?;
+        used.split_once('K')?.0.parse::<u64>().ok()
+    });
+    used.sum::<Option<u64>>()
+        .filter(|kib| *kib > 0)
+        .map(|kib| kib * 1024)
+}
+
 fn print(footprints: &[Footprint], znodes: usize, data_bytes: usize, sessions: usize) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let mut row = |title: &str, value: &dyn Fn(&Footprint) -> String| {
@@ -232,7 +263,29 @@ fn print(footprints: &[Footprint], znodes: usize, data_bytes: usize, sessions: u
         format!("{:.2}", f.from_snapshot.as_secs_f64())
     })?;
     row("resident after that restart", &|f| mib(f.restarted))?;
-    row(&format!("bytes per idle session, of {sessions}"), &|f| {
-        format!("{:.0}", f.per_session)
-    })
+    row(
+        &format!("bytes per idle session, of {sessions}, by resident memory"),
+        &|f| format!("{:.0}", f.per_session),
+    )?;
+    row(
+        "bytes per idle session, live on the heap after a full collection",
+        &|f| {
+            f.heap_per_session
+                .map_or("-".to_owned(), |bytes| format!("{bytes:.0}"))
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_heap_is_summed_over_generations() {
+        let g1 = " garbage-first heap   total 394240K, used 5167K [0x1, 0x2)\n  region size 1024K, 3 young\n Metaspace       used 100K";
+        assert_eq!(parse_heap_used(g1), Some(5167 * 1024));
+        let serial = " def new generation   total 10K, used 3K [\n tenured generation   total 20K, used 4K [";
+        assert_eq!(parse_heap_used(serial), Some(7 * 1024));
+        assert_eq!(parse_heap_used("no JVM"), None);
+    }
 }

@@ -1,0 +1,257 @@
+//! Exchanges that the simulation does not meet, because only Java servers, or broken disks, bring them about.
+
+mod driver;
+
+use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, written, z};
+use oxkeeper_types::Zxid;
+use oxkeeper_zab::{Action, Event, Message, PeerFault, Reason, Write, WriteId};
+
+/// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
+/// off its end would not mend that.
+#[test]
+fn who_cannot_be_truncated_asks_for_everything() {
+    let mut follower = Server::follower(recovered(4, &[z(3, 1), z(4, 7)], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Trunc(z(4, 2)));
+    follower.hear(LINK, Message::NewLeader { epoch: 5 });
+    let refused = follower.tell(Event::TruncateRefused {
+        write: WriteId(follower.last_write),
+    });
+    assert_eq!(ended(&refused), Some(Reason::TruncateRefused));
+    assert_eq!(
+        follower.zab.last_zxid(),
+        z(4, 7),
+        "what it has is kept: it may have voted for it"
+    );
+
+    let link = follower.find_leader();
+    let answer = sent(&follower.hear(link, Message::LeaderInfo { epoch: 5 }));
+    let denied = Message::AckEpoch {
+        last_zxid: Zxid::ZERO,
+        current_epoch: None,
+    };
+    assert_eq!(answer, [denied]);
+    follower.hear(link, Message::Snap(z(4, 2)));
+    follower.tell(Event::SnapshotReceived { link });
+    let writes = written(&follower.hear(link, Message::NewLeader { epoch: 5 }));
+    let install = Write::Install {
+        snapshot: Some(link),
+        zxid: z(4, 2),
+        entries: vec![],
+    };
+    assert_eq!(writes, [install]);
+    assert_eq!(sent(&follower.settle_disk()), [Message::Ack(z(5, 0))]);
+    assert_eq!(follower.zab.last_zxid(), z(4, 2));
+}
+
+/// To another leader the own history must be told as it is: that leader concludes from it that it may lead.
+#[test]
+fn the_history_is_denied_to_the_leader_that_has_the_promise_and_to_no_other() {
+    let mut follower = Server::follower(recovered(4, &[z(4, 1)], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Diff(z(4, 3)));
+    let gap = follower.hear(LINK, Message::Proposal(entry(z(4, 3))));
+    let fault = PeerFault::ProposalGap {
+        last: z(4, 1),
+        got: z(4, 3),
+    };
+    assert_eq!(ended(&gap), Some(Reason::Fault(fault)));
+    let link = follower.find_leader();
+    follower.hear(link, Message::LeaderInfo { epoch: 6 });
+    let told = Message::AckEpoch {
+        last_zxid: z(4, 1),
+        current_epoch: Some(4),
+    };
+    assert_eq!(sent(&follower.settle_disk()), [told]);
+}
+
+/// A DIFF from the very beginning to a server that denied its history replaces that history.
+#[test]
+fn a_diff_from_the_beginning_replaces_a_denied_history() {
+    let mut follower = Server::follower(recovered(4, &[z(3, 1), z(4, 7)], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Diff(z(4, 9)));
+    follower.hear(LINK, Message::Proposal(entry(z(4, 9))));
+    let link = follower.find_leader();
+    follower.hear(link, Message::LeaderInfo { epoch: 5 });
+    follower.hear(link, Message::Diff(z(1, 1)));
+    follower.hear(link, Message::Proposal(entry(z(1, 1))));
+    follower.hear(link, Message::Commit(z(1, 1)));
+    let install = Write::Install {
+        snapshot: None,
+        zxid: Zxid::ZERO,
+        entries: vec![entry(z(1, 1))],
+    };
+    assert_eq!(
+        written(&follower.hear(link, Message::NewLeader { epoch: 5 })),
+        [install]
+    );
+}
+
+/// Java reads the end of a snapshot after it began to forward proposals, so that some come twice.
+#[test]
+fn proposals_that_a_snapshot_contains_are_passed_over() {
+    let mut follower = Server::follower(recovered(0, &[], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Snap(z(5, 3)));
+    follower.tell(Event::SnapshotReceived { link: LINK });
+    for counter in 2..=5 {
+        follower.hear(LINK, Message::Proposal(entry(z(5, counter))));
+    }
+    for counter in 2..=4 {
+        assert_eq!(ended(&follower.hear(LINK, Message::Commit(z(5, counter)))), None);
+    }
+    let writes = written(&follower.hear(LINK, Message::NewLeader { epoch: 5 }));
+    let install = Write::Install {
+        snapshot: Some(LINK),
+        zxid: z(5, 3),
+        entries: vec![entry(z(5, 4))],
+    };
+    assert_eq!(writes, [install]);
+    follower.settle_disk();
+    let actions = follower.hear(LINK, Message::UpToDate);
+    assert_eq!(delivered(&actions), [z(5, 4)]);
+    assert_eq!(written(&actions), [Write::Append(entry(z(5, 5)))]);
+}
+
+#[test]
+fn newleader_before_the_snapshot_came_in_whole_is_a_fault() {
+    let mut follower = Server::follower(recovered(0, &[], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Snap(z(4, 3)));
+    let actions = follower.hear(LINK, Message::NewLeader { epoch: 5 });
+    assert_eq!(ended(&actions), Some(Reason::Fault(PeerFault::Unexpected)));
+}
+
+#[test]
+fn an_observer_logs_and_delivers_what_it_is_informed_of_and_acknowledges_nothing() {
+    let mut observer = Server::start(4, recovered(4, &[], Zxid::ZERO), &[]);
+    let link = observer.find_leader();
+    observer.hear(link, Message::LeaderInfo { epoch: 5 });
+    observer.settle_disk();
+    observer.hear(link, Message::Diff(Zxid::ZERO));
+    // Commits go on while it is synchronised.
+    observer.hear(link, Message::Inform(entry(z(5, 1))));
+    observer.hear(link, Message::NewLeader { epoch: 5 });
+    observer.hear(link, Message::Inform(entry(z(5, 2))));
+    assert_eq!(sent(&observer.settle_disk()), [Message::Ack(z(5, 0))]);
+    assert_eq!(
+        delivered(&observer.hear(link, Message::UpToDate)),
+        [z(5, 1), z(5, 2)]
+    );
+    let actions = observer.hear(link, Message::Inform(entry(z(5, 3))));
+    assert_eq!(delivered(&actions), [z(5, 3)]);
+    assert_eq!(sent(&observer.settle_disk()), []);
+}
+
+#[test]
+fn observers_are_informed_and_their_acks_do_not_count() {
+    let mut leader = Server::leader(recovered(4, &[], Zxid::ZERO), &[]);
+    let link = leader.observer(4, 4);
+    leader.hear(
+        link,
+        Message::AckEpoch {
+            last_zxid: Zxid::ZERO,
+            current_epoch: Some(4),
+        },
+    );
+    assert_eq!(
+        sent(&leader.hear(link, Message::Ack(z(5, 0)))),
+        [Message::UpToDate]
+    );
+    let txn = entry(z(5, 1)).txn;
+    let proposed = leader.tell(Event::Propose { zxid: z(5, 1), txn });
+    assert_eq!(
+        sent(&proposed),
+        [Message::Proposal(entry(z(5, 1)))],
+        "to the follower alone"
+    );
+    leader.settle_disk();
+    assert_eq!(commits(&leader.hear(link, Message::Ack(z(5, 1)))), []);
+    let committed = sent(&leader.hear(LINK, Message::Ack(z(5, 1))));
+    assert_eq!(
+        committed,
+        [Message::Commit(z(5, 1)), Message::Inform(entry(z(5, 1)))]
+    );
+}
+
+/// Java's leaders keep such a member out for ever.
+#[test]
+fn a_leader_makes_room_for_a_member_that_has_promised_a_later_epoch() {
+    let mut leader = Server::leader(recovered(4, &[], Zxid::ZERO), &[]);
+    leader.learner(77, 9);
+    assert!(
+        leader.zab.next_zxid().is_some(),
+        "a stranger is no reason to step down"
+    );
+    let actions = leader.late_learner(2, 9);
+    assert_eq!(ended(&actions), Some(Reason::LaterEpochPromised));
+    // The next epoch of this server is one that the member can accept.
+    leader.elect_again();
+    leader.settle_disk();
+    assert!(leader.zab.accepted_epoch() > 9, "{}", leader.zab.accepted_epoch());
+}
+
+/// A leader without a quorum in time gives up, and so does a follower that hears nothing.
+#[test]
+fn every_phase_ends_in_time() {
+    let mut leader = Server::elected(recovered(4, &[], Zxid::ZERO), &[]);
+    assert_eq!(ended(&leader.wait_ms(19_999)), None);
+    assert_eq!(ended(&leader.wait_ms(1)), Some(Reason::InitLimit));
+
+    let mut dialling = Server::start(1, recovered(4, &[], Zxid::ZERO), &[]);
+    dialling.find_leader();
+    assert_eq!(ended(&dialling.wait_ms(19_999)), None);
+    assert_eq!(ended(&dialling.wait_ms(1)), Some(Reason::LeaderSilent));
+
+    let mut serving = Server::serving_follower(recovered(4, &[], Zxid::ZERO), 5, &[]);
+    serving.wait_ms(9_000);
+    let answer = serving.hear(LINK, Message::Ping(z(5, 0)));
+    let expected = Action::AnswerPing {
+        link: LINK,
+        zxid: z(5, 0),
+    };
+    assert_eq!(answer, [expected]);
+    assert_eq!(ended(&serving.wait_ms(9_999)), None);
+    assert_eq!(ended(&serving.wait_ms(1)), Some(Reason::LeaderSilent));
+}
+
+#[test]
+fn a_follower_that_answers_pings_but_not_proposals_is_dropped() {
+    let mut leader = Server::leader(recovered(4, &[], Zxid::ZERO), &[]);
+    let link = leader.learner(2, 4);
+    let ack_epoch = Message::AckEpoch {
+        last_zxid: Zxid::ZERO,
+        current_epoch: Some(4),
+    };
+    leader.hear(link, ack_epoch);
+    leader.hear(link, Message::Ack(z(5, 0)));
+    let txn = entry(z(5, 1)).txn;
+    leader.tell(Event::Propose { zxid: z(5, 1), txn });
+    leader.settle_disk();
+    leader.hear(LINK, Message::Ack(z(5, 1)));
+    let mut closed = Vec::new();
+    for _ in 0..14 {
+        for link in [LINK, link] {
+            leader.hear(link, Message::Pong(z(5, 0), [].into()));
+        }
+        closed.extend(
+            leader
+                .wait_ms(1_000)
+                .into_iter()
+                .filter(|action| matches!(action, Action::CloseLink(_))),
+        );
+    }
+    assert_eq!(closed, [Action::CloseLink(link)]);
+    assert_eq!(
+        leader.zab.next_zxid(),
+        Some(z(5, 2)),
+        "the leader goes on with the other"
+    );
+}
+
+#[test]
+fn a_server_alone_is_a_whole_ensemble() {
+    let mut server = Server::alone(recovered(0, &[], Zxid::ZERO));
+    server.settle_disk();
+    assert_eq!(server.zab.next_zxid(), Some(z(1, 1)));
+    let txn = entry(z(1, 1)).txn;
+    assert_eq!(delivered(&server.tell(Event::Propose { zxid: z(1, 1), txn })), []);
+    assert_eq!(delivered(&server.settle_disk()), [z(1, 1)]);
+    assert_eq!(ended(&server.wait_ms(100_000)), None);
+}

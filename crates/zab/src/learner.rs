@@ -54,6 +54,8 @@ pub(crate) struct Learner {
     observer: bool,
     link: Option<LinkId>,
     step: Step,
+    /// How often the leader could not be reached.
+    tries: u32,
     epoch: u32,
     base: Base,
     /// The last proposal received; the next one must follow it.
@@ -78,6 +80,7 @@ impl Learner {
             observer,
             link: None,
             step: Step::Connecting,
+            tries: 0,
             epoch: 0,
             base: Base::Own,
             tail: Zxid::ZERO,
@@ -103,6 +106,10 @@ impl Learner {
 
     pub(crate) fn handle_unreachable(&mut self, context: &mut Context) -> Next {
         if self.step == Step::Connecting {
+            self.tries += 1;
+            if self.tries >= context.settings.connect_tries_max {
+                return Err(Reason::LeaderUnreachable);
+            }
             context.set_timer(Timer::ConnectRetry, context.settings.connect_retry_ms);
         }
         Ok(())

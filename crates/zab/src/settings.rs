@@ -26,8 +26,11 @@ pub struct Settings {
     pub notification_interval_min_ms: u64,
     /// Where the doubling ends. Java: 60 s.
     pub notification_interval_max_ms: u64,
-    /// How long to wait before the leader is dialled again.
+    /// How long to wait before the leader is dialled again. Together with the next, this must outlast the 200 ms by
+    /// which a Java server may find later than we do that it is elected.
     pub connect_retry_ms: u64,
+    /// How often the leader is dialled before another election. Java: 5, 100 ms apart.
+    pub connect_tries_max: u32,
     /// How many delivered txns are kept in memory for learners that come late (`commitLogCount`).
     pub window_entries_max: usize,
     /// The last counter of an epoch that is proposed; then a new epoch begins. `0xffff_fffe` in production, small
@@ -52,6 +55,7 @@ impl Settings {
             notification_interval_min_ms: 100,
             notification_interval_max_ms: 1000,
             connect_retry_ms: 50,
+            connect_tries_max: 10,
             window_entries_max: 500,
             counter_max: u32::MAX - 1,
             #[cfg(feature = "planted-bugs")]

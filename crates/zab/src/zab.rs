@@ -191,6 +191,8 @@ pub enum Reason {
     InitLimit,
     /// The leader was silent for longer than `syncLimit`.
     LeaderSilent,
+    /// The leader could not be dialled.
+    LeaderUnreachable,
     /// The link to the leader broke.
     LeaderLost,
     /// Fewer learners than make a quorum are heard of.

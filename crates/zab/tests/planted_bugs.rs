@@ -16,6 +16,7 @@ fn find(bug: PlantedBug, seeds_max: u64) -> Option<(u64, String)> {
 const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
     (PlantedBug::AckBeforeDurable, 10),
     (PlantedBug::AckNewLeaderBeforeHistory, 10),
+    (PlantedBug::EpochBeforeHistory, 50),
     (PlantedBug::AckEpochBeforeSaved, 10),
     (PlantedBug::ForgetPendingAtNewLeader, 20),
     (PlantedBug::AckProposalBeforeNewLeader, 20),

@@ -3,7 +3,7 @@
 mod driver;
 
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, written, z};
-use oxkeeper_types::Zxid;
+use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{Action, Event, Message, PeerFault, Reason, Write, WriteId};
 
 /// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
@@ -209,6 +209,28 @@ fn every_phase_ends_in_time() {
     assert_eq!(answer, [expected]);
     assert_eq!(ended(&serving.wait_ms(9_999)), None);
     assert_eq!(ended(&serving.wait_ms(1)), Some(Reason::LeaderSilent));
+}
+
+/// The elected may have died meanwhile: who cannot reach it does not wait for `initLimit`.
+#[test]
+fn a_leader_that_cannot_be_reached_is_given_up_after_some_tries() {
+    let mut follower = Server::start(1, recovered(4, &[], Zxid::ZERO), &[]);
+    let incarnation = follower.elect_3();
+    let mut dials = 1;
+    let mut actions = follower.tell(Event::LeaderUnreachable { incarnation });
+    while ended(&actions).is_none() {
+        actions = follower.wait_ms(50);
+        assert_eq!(
+            actions,
+            [Action::ConnectToLeader {
+                leader: ServerId(3),
+                incarnation
+            }]
+        );
+        dials += 1;
+        actions = follower.tell(Event::LeaderUnreachable { incarnation });
+    }
+    assert_eq!((dials, ended(&actions)), (10, Some(Reason::LeaderUnreachable)));
 }
 
 #[test]

@@ -44,6 +44,8 @@ fn every_storm_keeps_the_invariants_and_ends_in_progress() {
         ("reading the log", total.disk_reads),
         ("rollover", total.rollovers),
         ("crashes", total.crashes),
+        ("failing disk", total.disk_failures),
+        ("pause", total.pauses),
     ] {
         assert!(number > 0, "no {what} in any of the storms");
     }

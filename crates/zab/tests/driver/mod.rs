@@ -105,6 +105,12 @@ impl Server {
 
     /// Finds 3 leading, with 2 following it, and is linked to it.
     pub(crate) fn find_leader(&mut self) -> LinkId {
+        let incarnation = self.elect_3();
+        self.connect(incarnation)
+    }
+
+    /// Finds 3 leading, with 2 following it.
+    pub(crate) fn elect_3(&mut self) -> Incarnation {
         self.tell(Event::Notification {
             from: ServerId(2),
             notification: settled(PeerState::Following, 3),
@@ -117,7 +123,7 @@ impl Server {
             Action::ConnectToLeader { incarnation, .. } => Some(*incarnation),
             _ => None,
         });
-        self.connect(incarnation.expect("it dials the leader"))
+        incarnation.expect("it dials the leader")
     }
 
     pub(crate) fn connect(&mut self, incarnation: Incarnation) -> LinkId {

@@ -51,6 +51,8 @@ struct Server {
     disk: SimDisk,
     boot: u64,
     running: Option<Running>,
+    /// Until when it stands still.
+    paused_until_ms: u64,
     /// How slow its disk is, ms.
     disk_delay_max_ms: u64,
 }
@@ -67,6 +69,8 @@ struct Running {
     wake_at: Option<u64>,
     staged: BTreeMap<LinkId, Vec<Entry>>,
     disk_turn_planned: bool,
+    /// A write failed: it must be started anew.
+    failed: bool,
 }
 
 /// The ensemble and everything around it.
@@ -109,6 +113,8 @@ pub(crate) struct Stats {
     pub(crate) disk_reads: u64,
     pub(crate) refused_truncs: u64,
     pub(crate) rollovers: u64,
+    pub(crate) disk_failures: u64,
+    pub(crate) pauses: u64,
 }
 
 impl World {
@@ -144,6 +150,7 @@ impl World {
             wake_at: None,
             staged: BTreeMap::new(),
             disk_turn_planned: false,
+            failed: false,
         });
         self.say(|| format!("{} starts", at + 1));
         self.act(at);
@@ -154,7 +161,11 @@ impl World {
         let server = &mut self.servers[at];
         server.running = None;
         server.boot += 1;
+        let epoch = server.disk.current_epoch;
         server.disk.crash(&mut self.rng);
+        if server.disk.current_epoch != epoch {
+            self.check_current_epoch(at);
+        }
         self.say(|| format!("{} crashes", at + 1));
         self.cut_links_of(at);
     }
@@ -289,10 +300,25 @@ impl World {
     }
 
     fn disk_turn(&mut self, at: Place) {
+        if self.running(at).failed {
+            return;
+        }
         self.running(at).disk_turn_planned = false;
+        if self.stormy && self.rng.u32(..3000) == 0 {
+            self.stats.disk_failures += 1;
+            self.say(|| format!("the disk of {} fails", at + 1));
+            self.servers[at].disk.crash(&mut self.rng);
+            self.running(at).failed = true;
+            self.tell(at, Event::WriteFailed);
+            return;
+        }
+        let epoch = self.servers[at].disk.current_epoch;
         let Some(turn) = self.servers[at].disk.turn(&mut self.rng) else {
             return;
         };
+        if self.servers[at].disk.current_epoch != epoch {
+            self.check_current_epoch(at);
+        }
         if let Some(tree) = turn.new_tree {
             let running = self.running(at);
             running.tree = tree;
@@ -319,7 +345,21 @@ impl World {
         self.agenda.pop();
         self.now_ms = key.0;
         self.stats.happenings += 1;
-        match self.happenings.remove(&key).expect("planned together") {
+        let happening = self.happenings.remove(&key).expect("planned together");
+        let concerns = match &happening {
+            Happening::Event { to, .. } => Some(*to),
+            Happening::Arrival { link, direction } => self.receiver(*link, *direction),
+            Happening::DiskTurn { at, .. } | Happening::Wake { at, .. } => Some(*at),
+            Happening::Dial { .. } | Happening::ClientWrite | Happening::Trouble => None,
+        };
+        if let Some(at) = concerns
+            && self.servers[at].paused_until_ms > self.now_ms
+        {
+            let rest_ms = self.servers[at].paused_until_ms - self.now_ms;
+            self.plan(rest_ms, happening);
+            return true;
+        }
+        match happening {
             Happening::Event { to, boot, event } => {
                 if self.servers[to].boot == boot {
                     self.tell(to, event);
@@ -400,6 +440,8 @@ impl Stats {
         self.disk_reads += other.disk_reads;
         self.refused_truncs += other.refused_truncs;
         self.rollovers += other.rollovers;
+        self.disk_failures += other.disk_failures;
+        self.pauses += other.pauses;
     }
 }
 

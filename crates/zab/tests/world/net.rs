@@ -134,6 +134,15 @@ impl World {
         })
     }
 
+    /// Who receives what goes this way.
+    pub(super) fn receiver(&self, link: LinkId, direction: Direction) -> Option<Place> {
+        let link = self.net.links.get(&link)?;
+        Some(match direction {
+            Direction::ToLeader => link.leader,
+            Direction::ToLearner => link.learner,
+        })
+    }
+
     pub(super) fn send(&mut self, at: Place, link: LinkId, item: Item) {
         let Some(direction) = self.direction_from(at, link) else {
             return;

@@ -90,6 +90,7 @@ impl World {
             disk: SimDisk::default(),
             boot: 0,
             running: None,
+            paused_until_ms: 0,
             disk_delay_max_ms: 5,
         };
         let net = Network {
@@ -154,6 +155,7 @@ impl World {
             }
             30..60 => {
                 for at in 0..self.servers.len() {
+                    self.restart_if_failed(at);
                     if self.servers[at].running.is_none() && self.rng.bool() {
                         self.boot(at);
                     }
@@ -179,7 +181,13 @@ impl World {
                 self.net.blocked.extend([(at, b), (b, at)]);
             }
             73..85 => self.heal(),
-            85..93 => self.cut_a_link(),
+            85..91 => self.cut_a_link(),
+            91..94 => {
+                // Long enough for the others to give it up, sometimes.
+                self.stats.pauses += 1;
+                let pause = self.rng.u64(0..=self.servers[at].settings.tick_ms * 12);
+                self.servers[at].paused_until_ms = self.now_ms + pause;
+            }
             _ => self.servers[at].disk_delay_max_ms = pick(&mut self.rng, &[0, 2, 10, 100, 400, 1000]),
         }
         let pause = self.rng.u64(5..300);
@@ -203,6 +211,7 @@ impl World {
         }
         for at in 0..self.servers.len() {
             self.servers[at].disk_delay_max_ms = 3;
+            self.restart_if_failed(at);
             if dead.contains(&at) {
                 if self.servers[at].running.is_some() {
                     self.crash(at);
@@ -228,6 +237,17 @@ impl World {
             "no progress in {CALM_MS_MAX} ms of calm: {}",
             self.picture()
         ))
+    }
+
+    fn restart_if_failed(&mut self, at: usize) {
+        if self.servers[at]
+            .running
+            .as_ref()
+            .is_some_and(|running| running.failed)
+        {
+            self.crash(at);
+            self.boot(at);
+        }
     }
 
     /// Whether all running servers serve in one epoch and have the whole history.

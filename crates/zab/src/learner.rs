@@ -110,7 +110,11 @@ impl Learner {
             if self.tries >= context.settings.connect_tries_max {
                 return Err(Reason::LeaderUnreachable);
             }
-            context.set_timer(Timer::ConnectRetry, context.settings.connect_retry_ms);
+            let times = 1_u64 << (self.tries - 1).min(4);
+            context.set_timer(
+                Timer::ConnectRetry,
+                context.settings.connect_retry_ms * times.min(10),
+            );
         }
         Ok(())
     }

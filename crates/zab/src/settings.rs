@@ -26,8 +26,9 @@ pub struct Settings {
     pub notification_interval_min_ms: u64,
     /// Where the doubling ends. Java: 60 s.
     pub notification_interval_max_ms: u64,
-    /// How long to wait before the leader is dialled again. Together with the next, this must outlast the 200 ms by
-    /// which a Java server may find later than we do that it is elected.
+    /// How long to wait before the leader is dialled again: the first time, then twice as long each time, up to ten
+    /// times as long. All tries together must outlast the 200 ms by which a Java server may find later than we do
+    /// that it is elected.
     pub connect_retry_ms: u64,
     /// How often the leader is dialled before another election. Java: 5, 100 ms apart.
     pub connect_tries_max: u32,
@@ -51,10 +52,10 @@ impl Settings {
             tick_ms: 2000,
             init_limit_ticks: 10,
             sync_limit_ticks: 5,
-            election_settle_ms: 50,
+            election_settle_ms: 30,
             notification_interval_min_ms: 100,
             notification_interval_max_ms: 1000,
-            connect_retry_ms: 50,
+            connect_retry_ms: 10,
             connect_tries_max: 10,
             window_entries_max: 500,
             counter_max: u32::MAX - 1,

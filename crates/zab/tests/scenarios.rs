@@ -216,10 +216,10 @@ fn every_phase_ends_in_time() {
 fn a_leader_that_cannot_be_reached_is_given_up_after_some_tries() {
     let mut follower = Server::start(1, recovered(4, &[], Zxid::ZERO), &[]);
     let incarnation = follower.elect_3();
-    let mut dials = 1;
+    let mut dialled_ms = vec![0];
     let mut actions = follower.tell(Event::LeaderUnreachable { incarnation });
     while ended(&actions).is_none() {
-        actions = follower.wait_ms(50);
+        actions = follower.wait_for_timer();
         assert_eq!(
             actions,
             [Action::ConnectToLeader {
@@ -227,10 +227,11 @@ fn a_leader_that_cannot_be_reached_is_given_up_after_some_tries() {
                 incarnation
             }]
         );
-        dials += 1;
+        dialled_ms.push(follower.now_ms);
         actions = follower.tell(Event::LeaderUnreachable { incarnation });
     }
-    assert_eq!((dials, ended(&actions)), (10, Some(Reason::LeaderUnreachable)));
+    assert_eq!(dialled_ms, [0, 10, 30, 70, 150, 250, 350, 450, 550, 650]);
+    assert_eq!(ended(&actions), Some(Reason::LeaderUnreachable));
 }
 
 #[test]

@@ -50,3 +50,13 @@ fn every_storm_keeps_the_invariants_and_ends_in_progress() {
         assert!(number > 0, "no {what} in any of the storms");
     }
 }
+
+#[test]
+fn three_servers_have_a_new_leader_soon_after_theirs_has_crashed() {
+    let mut gaps: Vec<u64> = (0..40).map(world::storm::failover_ms).collect();
+    gaps.sort_unstable();
+    println!("without a leader, ms: {gaps:?}");
+    // The whole way to a client's next answer is to stay under 150 ms.
+    assert!(gaps[gaps.len() / 2] < 100, "median of {gaps:?}");
+    assert!(gaps[gaps.len() - 1] < 1000, "longest of {gaps:?}");
+}

@@ -17,7 +17,7 @@ pub(crate) const LINK: LinkId = LinkId(1);
 pub(crate) struct Server {
     pub(crate) zab: Zab,
     pub(crate) last_write: u64,
-    now_ms: u64,
+    pub(crate) now_ms: u64,
     links: u64,
 }
 
@@ -250,6 +250,11 @@ impl Server {
         server.hear(link, Message::Ack(z(epoch + 1, 0)));
         assert_eq!(server.zab.next_zxid(), Some(z(epoch + 1, 1)));
         server
+    }
+
+    pub(crate) fn wait_for_timer(&mut self) -> Vec<Action> {
+        self.now_ms = self.zab.next_deadline_ms().expect("something is waited for");
+        self.tell(Event::DeadlineReached)
     }
 
     pub(crate) fn wait_ms(&mut self, ms: u64) -> Vec<Action> {

@@ -5,7 +5,7 @@
 mod checks;
 mod disk;
 mod net;
-mod storm;
+pub(crate) mod storm;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};

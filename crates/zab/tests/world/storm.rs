@@ -49,6 +49,58 @@ pub(crate) fn run_with(seed: u64, planted: Option<PlantedBug>, log: bool) -> Rep
     }
 }
 
+/// How long three servers with the usual settings, on a quick network, are without a leader that may propose after
+/// theirs has crashed, ms.
+pub(crate) fn failover_ms(seed: u64) -> u64 {
+    let mut world = World::new(seed, None);
+    let quorum = QuorumVerifier::majority([1, 2, 3].map(ServerId), []);
+    world.servers.resize_with(3, || Server {
+        id: ServerId(0),
+        settings: Settings::new(ServerId(0), quorum.clone()),
+        disk: SimDisk::default(),
+        boot: 0,
+        running: None,
+        paused_until_ms: 0,
+        disk_delay_max_ms: 5,
+    });
+    for (id, server) in (1..).map(ServerId).zip(&mut world.servers) {
+        server.id = id;
+        server.settings = Settings::new(id, quorum.clone());
+    }
+    world.stormy = false;
+    world.net.lost = 0;
+    world.net.delay_max_ms = 2;
+    for at in 0..3 {
+        world.boot(at);
+    }
+    let leads = |server: &Server| {
+        server
+            .running
+            .as_ref()
+            .is_some_and(|running| running.leads.is_some())
+    };
+    let wait = |world: &mut World| {
+        while !world.servers.iter().any(leads) {
+            let next_ms = world.now_ms + 1;
+            while world.step(next_ms) {}
+            assert!(next_ms < 60_000, "nobody leads: {}", world.picture());
+        }
+    };
+    wait(&mut world);
+    let settled_ms = world.now_ms + 100;
+    while world.step(settled_ms) {}
+    for _ in 0..20 {
+        world.client_write();
+    }
+    let leader = world.servers.iter().position(leads).expect("waited for");
+    let busy_ms = world.now_ms + world.rng.u64(0..20);
+    while world.step(busy_ms) {}
+    let crashed_ms = world.now_ms;
+    world.crash(leader);
+    wait(&mut world);
+    world.now_ms - crashed_ms
+}
+
 fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }

@@ -2,7 +2,9 @@ package interop
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"net"
 	"sort"
 	"strings"
 	"testing"
@@ -192,7 +194,10 @@ func TestLargeData(t *testing.T) {
 	c.create(root+"/ephemeral", "", zk.FlagEphemeral)
 	c.forget()
 	_, err := c.Create(path, make([]byte, size+1), 0, zk.WorldACL(zk.PermAll))
-	fails(t, "a frame of one byte more closes the connection", err, zk.ErrConnectionClosed)
+	var cut *net.OpError // when the server has closed before the client has written all
+	if err != zk.ErrConnectionClosed && !errors.As(err, &cut) {
+		t.Errorf("a frame of one byte more closes the connection: got %v", err)
+	}
 	c.wait(zk.StateHasSession)
 	equal(t, "the session outlives it", c.SessionID(), session)
 	equal(t, "so do its ephemerals", c.exists(root+"/ephemeral"), true)

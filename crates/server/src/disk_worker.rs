@@ -7,16 +7,9 @@ use std::time::Instant;
 
 use oxkeeper_core::Event;
 use oxkeeper_storage::{SnapshotTrigger, StorageError, TxnLog};
-use oxkeeper_types::Zxid;
 
+use crate::channels::{Append, CoreHandle};
 use crate::config::StorageConfig;
-use crate::core_thread::CoreHandle;
-
-/// A txn on its way to the disk.
-pub(crate) struct Append {
-    pub(crate) zxid: Zxid,
-    pub(crate) entry: Vec<u8>,
-}
 
 /// What the disk workers count.
 #[derive(Debug, Default)]

@@ -9,6 +9,7 @@
 //!                                                                                      snapshot_worker
 //! ```
 
+mod channels;
 mod client_task;
 mod clock;
 pub mod config;
@@ -35,9 +36,9 @@ use oxkeeper_types::ServerId;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::channels::CoreHandle;
 use crate::clock::Clock;
 use crate::connection_throttle::ConnectionThrottle;
-use crate::core_thread::CoreHandle;
 use crate::disk_worker::DiskStats;
 use crate::registry::Registry;
 use crate::service::Service;

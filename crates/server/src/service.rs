@@ -8,10 +8,10 @@ use oxkeeper_core::Shared;
 use oxkeeper_wire::{ConnectRequest, next_frame};
 use parking_lot::Mutex;
 
+use crate::channels::CoreHandle;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::connection_throttle::ConnectionThrottle;
-use crate::core_thread::CoreHandle;
 use crate::disk_worker::DiskStats;
 use crate::registry::Registry;
 

@@ -363,8 +363,12 @@ impl Leader {
         self.send_proposals(link, entries, after, context);
     }
 
-    /// Sends `entries`, then what the window has after `after`, then NEWLEADER. From here on the learner gets every
-    /// proposal: no txn can fall between the history and the broadcast.
+    /// Sends what is committed after `after`, beginning with `entries`; then NEWLEADER; then what is not committed yet.
+    /// From here on the learner gets every proposal: no txn can fall between the history and the broadcast.
+    ///
+    /// Java's leaders send NEWLEADER last. Learners before 3.9.3 then fail when a commit comes after NEWLEADER whose
+    /// proposal came before (ZOOKEEPER-4394), and may acknowledge that proposal first (ZOOKEEPER-4685): under load
+    /// they could hardly ever join.
     fn send_proposals(&mut self, link: LinkId, entries: Vec<Entry>, after: Zxid, context: &mut Context) {
         let committed = self.committed;
         let Some(learner) = self.learners.get_mut(&link) else {
@@ -377,19 +381,32 @@ impl Leader {
             }
         }
         let window: Vec<Entry> = context.history().after(after).cloned().collect();
-        for entry in entries.into_iter().chain(window) {
+        let (history, outstanding): (Vec<Entry>, Vec<Entry>) = entries
+            .into_iter()
+            .chain(window)
+            .partition(|entry| entry.zxid <= committed);
+        for entry in history {
             let zxid = entry.zxid;
-            if zxid <= committed {
-                context.send(link, Message::Proposal(entry));
-                context.send(link, Message::Commit(zxid));
-            } else if !learner.observer {
-                learner.note_proposed(zxid, context.now_ms);
+            context.send(link, Message::Proposal(entry));
+            context.send(link, Message::Commit(zxid));
+        }
+        let new_leader = Message::NewLeader { epoch: self.epoch };
+        let new_leader_first = context.guards(PlantedBug::NewLeaderLast);
+        if new_leader_first {
+            context.send(link, new_leader.clone());
+        }
+        for entry in outstanding {
+            // Observers are informed when it is committed.
+            if !learner.observer {
+                learner.note_proposed(entry.zxid, context.now_ms);
                 context.send(link, Message::Proposal(entry));
             }
         }
+        if !new_leader_first {
+            context.send(link, new_leader);
+        }
         learner.step = Step::AwaitingNewLeaderAck;
         learner.forwarding = context.guards(PlantedBug::ForwardAfterNewLeader);
-        context.send(link, Message::NewLeader { epoch: self.epoch });
     }
 
     fn handle_ack(&mut self, link: LinkId, zxid: Zxid, context: &mut Context) -> Next {

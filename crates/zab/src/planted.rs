@@ -38,6 +38,9 @@ pub enum PlantedBug {
     CommitWithoutQuorum,
     /// Proposals made while a learner is synchronised are not forwarded to it.
     ForwardAfterNewLeader,
+    /// A leader sends uncommitted proposals before NEWLEADER, as Java's do. Our learners take it; those before 3.9.3
+    /// fail (ZOOKEEPER-4394).
+    NewLeaderLast,
     /// The votes keep the epoch of before the leader's (ZOOKEEPER-4352).
     VoteKeepsOldEpoch,
     /// The counter of an epoch is not watched.

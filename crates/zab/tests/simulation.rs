@@ -60,3 +60,19 @@ fn three_servers_have_a_new_leader_soon_after_theirs_has_crashed() {
     assert!(gaps[gaps.len() / 2] < 100, "median of {gaps:?}");
     assert!(gaps[gaps.len() - 1] < 1000, "longest of {gaps:?}");
 }
+
+#[test]
+fn a_seed_replays_the_same_history() {
+    for seed in [3, 92] {
+        let (first, second) = (
+            world::run_with(seed, None, true),
+            world::run_with(seed, None, true),
+        );
+        assert!(
+            first.log.len() > 100,
+            "seed {seed} tells {} lines",
+            first.log.len()
+        );
+        assert_eq!(first.log, second.log, "seed {seed}");
+    }
+}

@@ -157,6 +157,31 @@ guarded!(
 );
 
 guarded!(
+    zookeeper_4394_old_followers_get_newleader_before_what_is_not_committed,
+    NewLeaderLast,
+    |planted| {
+        let mut leader = Server::leader(recovered(4, &[], Zxid::ZERO), planted);
+        let txn = entry(z(5, 1)).txn;
+        leader.tell(Event::Propose { zxid: z(5, 1), txn });
+        let link = leader.learner(2, 4);
+        let ack_epoch = Message::AckEpoch {
+            last_zxid: Zxid::ZERO,
+            current_epoch: Some(4),
+        };
+        let answer = sent(&leader.hear(link, ack_epoch));
+        let new_leader = Message::NewLeader { epoch: 5 };
+        assert_eq!(
+            answer,
+            [
+                Message::Diff(Zxid::ZERO),
+                new_leader,
+                Message::Proposal(entry(z(5, 1)))
+            ]
+        );
+    }
+);
+
+guarded!(
     zookeeper_4685_a_follower_acknowledges_newleader_before_any_proposal,
     AckProposalBeforeNewLeader,
     |planted| {

@@ -133,6 +133,10 @@ impl World {
         settings.window_entries_max = pick(&mut rng, &[0, 1, 5, 20, 500]);
         settings.counter_max = pick(&mut rng, &[3, 20, u32::MAX - 1, u32::MAX - 1]);
         settings.planted = planted.into_iter().collect();
+        if rng.bool() {
+            // In half of the runs leaders synchronise as Java's do.
+            settings.planted.push(PlantedBug::NewLeaderLast);
+        }
         let server = |id| Server {
             id: ServerId(id),
             settings: Settings {

@@ -27,6 +27,7 @@ const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
     (PlantedBug::ForwardAfterNewLeader, 100),
     (PlantedBug::CounterNotWatched, 10),
     (PlantedBug::LeadWithoutQuorum, 50),
+    (PlantedBug::VoteKeepsOldEpoch, 100),
 ];
 
 #[test]

@@ -1,5 +1,10 @@
 //! The server's word after kills and on full disks: what was acknowledged is there.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise, also in what it calls"
+)]
+
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;

@@ -105,6 +105,16 @@ pub(crate) struct Logged {
     pub(crate) digest: Option<TxnDigest>,
 }
 
+/// A session got a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    pub(crate) session: SessionId,
+    pub(crate) timeout_ms: i32,
+    pub(crate) link: usize,
+    /// The newest txn that was proposed then.
+    pub(crate) after: Zxid,
+}
+
 struct Server {
     storage: Storage,
     shared: Arc<Shared>,
@@ -137,8 +147,8 @@ pub(crate) struct Sim {
     /// What the last recovery had to say.
     pub(crate) notes: Vec<String>,
     pub(crate) quota_reports: usize,
-    /// Sessions that were opened or renewed, with their timeouts, ms; for whoever takes them out.
-    pub(crate) begun: Vec<(SessionId, i32)>,
+    /// Sessions that were opened or renewed; for whoever takes them out.
+    pub(crate) begun: Vec<Begun>,
 }
 
 /// The settings of the tests: short ticks, and the rest as by default.
@@ -455,7 +465,12 @@ impl Sim {
         if let Some((client, timeout_ms)) = begins
             && let Some((session, _)) = client.session()
         {
-            self.begun.push((session.id, timeout_ms));
+            self.begun.push(Begun {
+                session: session.id,
+                timeout_ms,
+                link: usize::try_from(client.id.0).unwrap() - 1,
+                after: self.core.last_proposed(),
+            });
         }
         true
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use oxkeeper_types::{SessionId, Txn, Zxid};
 use oxkeeper_wire::Request;
 
-use super::driver::Logged;
+use super::driver::{Begun, Logged};
 use super::model::{At, Change, Done, State};
 use super::observer::Ask;
 
@@ -13,6 +13,10 @@ use super::observer::Ask;
 pub(crate) struct Sent {
     pub(crate) ask: Ask,
     pub(crate) is_friend: bool,
+    /// By which it was sent.
+    link: usize,
+    /// Whether it was sent behind a closeSession of the same connection.
+    is_late: bool,
     /// Of the txn that it became.
     zxid: Option<Zxid>,
 }
@@ -38,6 +42,8 @@ pub(crate) struct History {
     /// By xid; no two connections use the same.
     pub(crate) sent: HashMap<i32, Sent>,
     pub(crate) heard: BTreeMap<SessionId, Heard>,
+    /// The connections that sessions had in this life of the server, oldest first.
+    begun: Vec<Begun>,
     pub(crate) expired: usize,
 }
 
@@ -48,6 +54,7 @@ impl History {
             steps: Vec::new(),
             sent: HashMap::new(),
             heard: BTreeMap::new(),
+            begun: Vec::new(),
             expired: 0,
         }
     }
@@ -82,10 +89,12 @@ impl History {
         self.sent[&xid].zxid
     }
 
-    pub(crate) fn send(&mut self, xid: i32, ask: Ask, is_friend: bool) {
+    pub(crate) fn send(&mut self, xid: i32, ask: Ask, is_friend: bool, link: usize, is_late: bool) {
         let sent = Sent {
             ask,
             is_friend,
+            link,
+            is_late,
             zxid: None,
         };
         assert!(self.sent.insert(xid, sent).is_none());
@@ -98,6 +107,11 @@ impl History {
         let session = header.session;
         let mut state = self.newest().clone();
         let mut changes = Vec::new();
+        for begun in &self.begun {
+            // Whoever closes a session takes it from all.
+            let is_known = begun.after.0 + 1 != header.zxid.0 || state.sessions.contains_key(&begun.session);
+            assert!(is_known, "{} was renewed after its end", begun.session);
+        }
         let mut at = At {
             zxid: header.zxid,
             time: header.time,
@@ -107,6 +121,22 @@ impl History {
         let sent = self.sent.get_mut(&header.cxid);
         if let Some(sent) = &sent {
             assert_eq!(sent.zxid, None, "the request {} was done twice", header.cxid);
+            assert!(!sent.is_late, "{:?} behind a closeSession was done", sent.ask);
+            assert!(
+                state.sessions.contains_key(&session),
+                "{:?} of {session}, which has ended, was done",
+                sent.ask
+            );
+            let owner = self
+                .begun
+                .iter()
+                .rfind(|begun| begun.session == session && begun.after < header.zxid);
+            assert_eq!(
+                owner.map(|begun| begun.link),
+                Some(sent.link),
+                "{:?} came by a connection that does not have the session",
+                sent.ask
+            );
             at.is_friend = sent.is_friend;
         }
         let asked = sent.map(|sent| {
@@ -192,6 +222,7 @@ impl History {
         for sent in self.sent.values_mut() {
             sent.zxid = sent.zxid.filter(|zxid| usize::try_from(zxid.0).unwrap() <= kept);
         }
+        self.begun.clear();
         let sessions = &self.newest().sessions;
         self.heard = sessions
             .iter()
@@ -208,17 +239,20 @@ impl History {
             .collect();
     }
 
-    pub(crate) fn hear(&mut self, session: SessionId, now_ms: u64, timeout_ms: Option<i32>) {
-        match (timeout_ms, self.heard.get_mut(&session)) {
-            (Some(timeout_ms), _) => {
-                let heard = Heard {
-                    at_ms: now_ms,
-                    timeout_ms: u64::try_from(timeout_ms).unwrap(),
-                };
-                self.heard.insert(session, heard);
-            }
-            (None, Some(heard)) => heard.at_ms = heard.at_ms.max(now_ms),
-            (None, None) => {}
+    /// A session got a connection.
+    pub(crate) fn begin(&mut self, begun: Begun, now_ms: u64) {
+        let heard = Heard {
+            at_ms: now_ms,
+            timeout_ms: u64::try_from(begun.timeout_ms).unwrap(),
+        };
+        self.heard.insert(begun.session, heard);
+        self.begun.push(begun);
+    }
+
+    /// A session was heard.
+    pub(crate) fn hear(&mut self, session: SessionId, now_ms: u64) {
+        if let Some(heard) = self.heard.get_mut(&session) {
+            heard.at_ms = heard.at_ms.max(now_ms);
         }
     }
 }

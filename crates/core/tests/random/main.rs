@@ -122,6 +122,7 @@ struct Person {
     seen: Zxid,
     /// Those of the last connection.
     watches: Watches,
+    only_reads: bool,
 }
 
 /// What is on its way to the server.
@@ -211,6 +212,7 @@ fn live(seed: u64, tells: bool) -> Totals {
             password: Vec::new(),
             seen: Zxid::ZERO,
             watches: Watches::new(),
+            only_reads: run.rng.u32(0..4) == 0,
         });
     }
     // So that not everything fails for want of a parent.
@@ -220,7 +222,7 @@ fn live(seed: u64, tells: bool) -> Totals {
         run.ask(0, Ask::Request(create));
     }
     run.turn();
-    for _ in 0..run.rng.usize(50..400) {
+    for _ in 0..run.rng.usize(50..500) {
         run.step();
     }
     run.finish()
@@ -309,16 +311,17 @@ impl Run {
             return self.connect();
         };
         for _ in 0..self.rng.usize(1..=4) {
-            let ask = requests::random(&mut self.rng, Zxid(self.sim.durable.0));
+            let only_reads = self
+                .persons
+                .iter()
+                .any(|person| person.link == Some(at) && person.only_reads);
+            let ask = requests::random(&mut self.rng, self.sim.durable, only_reads);
             self.ask(at, ask);
         }
     }
 
     fn ask(&mut self, at: usize, ask: Ask) {
         let observer = &mut self.observers[at];
-        if observer.asked_close {
-            return;
-        }
         let xid = self.next_xid;
         self.next_xid += 1;
         let mut bytes = Vec::new();
@@ -333,9 +336,12 @@ impl Run {
         if self.tells {
             println!("{at} asks {xid}: {ask:?}");
         }
-        observer.asked_close = matches!(ask, Ask::Request(Request::CloseSession));
-        observer.unanswered.push_back(xid);
-        self.history.send(xid, ask, observer.is_friend);
+        let is_late = observer.asked_close;
+        observer.asked_close |= matches!(ask, Ask::Request(Request::CloseSession));
+        if !is_late {
+            observer.unanswered.push_back(xid);
+        }
+        self.history.send(xid, ask, observer.is_friend, at, is_late);
         self.pipes[at].push(&bytes, true);
     }
 
@@ -425,7 +431,7 @@ impl Run {
         {
             self.pipes[at].frames.pop_front();
             if touches && let Some((session, _)) = self.sim.links[at].client.session() {
-                self.history.hear(session.id, self.sim.now.monotonic_ms, None);
+                self.history.hear(session.id, self.sim.now.monotonic_ms);
             }
         }
         for frame in self.sim.take(at) {
@@ -438,6 +444,13 @@ impl Run {
             {
                 person.session = response.session;
                 person.password = response.password.to_vec();
+            }
+            if let Frame::Connected(response) = &frame
+                && response.session != SessionId::NONE
+                && let Some((session, knows_password)) = self.renewals[at]
+            {
+                assert!(knows_password, "{session} was renewed with a wrong password");
+                assert_eq!(response.session, session);
             }
             self.totals.replies += 1;
             self.observers[at].take(frame, &self.history);
@@ -494,9 +507,8 @@ impl Run {
     }
 
     fn note_begun(&mut self) {
-        for (session, timeout_ms) in self.sim.begun.drain(..) {
-            self.history
-                .hear(session, self.sim.now.monotonic_ms, Some(timeout_ms));
+        for begun in self.sim.begun.drain(..) {
+            self.history.begin(begun, self.sim.now.monotonic_ms);
         }
     }
 
@@ -728,9 +740,13 @@ impl Run {
             assert_eq!(replica.sessions, self.history.newest().sessions);
         }
         assert_eq!(self.sim.shared.outstanding.load(Relaxed), 0);
-        // Then nobody is heard any more.
-        self.sim.advance(6000 + 2 * self.sim.settings.tick_ms);
+        // Then nobody is heard any more, and at a moment that is known all sessions have ended.
+        let heard = self.history.heard.values();
+        let ends_ms = heard.map(|heard| heard.at_ms + heard.timeout_ms + self.sim.settings.tick_ms);
+        let end_ms = ends_ms.max().unwrap_or(0).max(self.sim.now.monotonic_ms);
+        self.sim.advance(end_ms - self.sim.now.monotonic_ms);
         self.absorb();
+        assert!(self.history.heard.is_empty(), "{:?}", self.history.heard);
         self.run_all();
         let replica = self.sim.shared.replica.read();
         assert_eq!((self.sim.core.sessions().count(), replica.sessions.len()), (0, 0));

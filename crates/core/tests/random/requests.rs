@@ -56,7 +56,7 @@ fn create(rng: &mut Rng) -> WriteRequest {
         0..7 => (CreateMode::Persistent, path(rng)),
         7..11 => (CreateMode::Ephemeral, path(rng)),
         11..13 => (CreateMode::PersistentSequential, format!("{}/s-", path(rng))),
-        13..15 => (CreateMode::EphemeralSequential, format!("{}/s-", path(rng))),
+        13..14 => (CreateMode::EphemeralSequential, format!("{}/s-", path(rng))),
         _ => (CreateMode::Container, path(rng)),
     };
     create_with(&path, mode, acl(rng), &data(rng))
@@ -144,8 +144,9 @@ fn read(rng: &mut Rng, newest: Zxid) -> ReadRequest<'static> {
 }
 
 /// A request of any kind that keeps the connection open, or, rarely, one that ends the session.
-pub(crate) fn random(rng: &mut Rng, newest: Zxid) -> Ask {
-    Ask::Request(match rng.u32(0..400) {
+pub(crate) fn random(rng: &mut Rng, newest: Zxid, only_reads: bool) -> Ask {
+    let first = if only_reads { 180 } else { 0 };
+    Ask::Request(match rng.u32(first..404) {
         0..180 => Request::Write(write(rng)),
         180..360 => Request::Read(read(rng, newest)),
         360..378 => Request::Sync {

@@ -161,6 +161,27 @@ fn s3_reads_between_writes_of_one_connection_see_exactly_the_state_between() {
 }
 
 #[test]
+fn s1_a_read_waits_for_the_newest_write_before_it_when_older_ones_are_done_already() {
+    let mut sim = Sim::new();
+    let a = sim.open();
+    for text in ["1", "2", "3"] {
+        sim.ask(a, &set("/zookeeper", text));
+    }
+    sim.settle();
+    for done in 1..3 {
+        sim.write_log(1).unwrap();
+        sim.sync_log().unwrap();
+        sim.settle();
+        assert_eq!(sim.seen(a), [done.to_string()]);
+        sim.ask(a, &get("/zookeeper"));
+        sim.settle();
+        assert_eq!(sim.seen(a), [] as [&str; 0]);
+    }
+    sim.run();
+    assert_eq!(sim.seen(a), ["3", "4=3", "5=3"]);
+}
+
+#[test]
 fn z9_nothing_is_applied_shown_or_acknowledged_before_it_is_durable() {
     let mut sim = Sim::new();
     let (a, b) = (sim.open(), sim.open());

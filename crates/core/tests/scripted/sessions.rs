@@ -314,6 +314,22 @@ fn a_session_whose_end_is_decided_gets_no_answer_any_more() {
 }
 
 #[test]
+fn a_session_whose_end_is_decided_is_not_even_answered_what_could_be_answered_at_once() {
+    let mut sim = Sim::new();
+    let a = sim.open_with(2000);
+    sim.advance(2500);
+    for request in [get("/"), Request::Ping, who_am_i()] {
+        sim.ask(a, &request);
+    }
+    sim.settle();
+    assert_eq!(sim.seen(a), [] as [&str; 0]);
+    assert_eq!(*sim.state(a), LinkState::Open);
+    sim.run();
+    assert_eq!(sim.seen(a), [] as [&str; 0]);
+    sim.assert_closed(a, &CloseReason::SessionExpired);
+}
+
+#[test]
 fn a_session_cannot_be_renewed_once_its_end_is_decided() {
     let mut sim = Sim::new();
     let a = sim.open();

@@ -1,7 +1,11 @@
 //! What a restart finds: D1, and sessions that go on.
 
-use oxkeeper_core::CloseReason;
-use oxkeeper_types::{CreateMode, SessionId};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxkeeper_core::{Action, Client, CloseReason, Event, ServerCore, Shared, recover};
+use oxkeeper_tree::ConnectionId;
+use oxkeeper_types::{CreateMode, ServerId, SessionId, Zxid};
 use oxkeeper_wire::Request;
 
 use super::driver::client::*;
@@ -201,4 +205,43 @@ fn a_snapshot_that_a_crash_left_unfinished_does_no_harm() {
             11
         );
     }
+}
+
+#[test]
+fn when_the_zxids_of_an_epoch_are_used_up_the_next_epoch_begins_and_its_log_can_be_read() {
+    let mut sim = Sim::new();
+    sim.open();
+    sim.shared.replica.write().last_processed = Zxid::new(7, u32::MAX - 1);
+    sim.begin_snapshot().unwrap();
+    while sim.is_taking_snapshot() {
+        sim.step_snapshot(100).unwrap();
+    }
+    sim.crash(End::Power);
+    let recovered = recover(&sim.storage, &sim.settings.tree).unwrap();
+    let shared = Arc::new(Shared::new(recovered.replica, sim.settings.clone()));
+    let mut log = sim
+        .storage
+        .open_log(&recovered.log_end, || Duration::ZERO)
+        .unwrap();
+    let mut core = ServerCore::new(shared.clone(), ServerId(1), sim.now);
+    let mut zxids = Vec::new();
+    for id in 1..=3 {
+        let peer = "10.0.0.1:1".parse().unwrap();
+        let client = Arc::new(Client::new(ConnectionId(id), peer, 0, Box::new(|| {})));
+        let timeout_ms = 10_000;
+        core.handle_event(sim.now, Event::OpenSession { client, timeout_ms });
+        while let Some(action) = core.poll_action() {
+            if let Action::AppendToLog { zxid, entry } = action {
+                log.append(zxid, &entry).unwrap();
+                zxids.push(zxid);
+            }
+        }
+        let up_to = log.commit().unwrap().up_to;
+        core.handle_event(sim.now, Event::LogDurable { up_to });
+    }
+    assert_eq!(zxids, [Zxid::new(7, u32::MAX), Zxid::new(8, 1), Zxid::new(8, 2)]);
+    assert_eq!(shared.replica.read().last_processed, zxids[2]);
+    sim.disk.crash();
+    let replica = recover(&sim.storage, &sim.settings.tree).unwrap().replica;
+    assert_eq!((replica.last_processed, replica.sessions.len()), (zxids[2], 4));
 }

@@ -62,6 +62,8 @@ struct Pending {
     op: OpCode,
     received_ms: u64,
     large_bytes: usize,
+    /// Whether it is a read that follows a write.
+    is_delayed_read: bool,
 }
 
 /// What is counted of one look at the input, added to the shared counters at its end.
@@ -79,6 +81,8 @@ pub struct Connection {
     shared: Arc<Shared>,
     phase: Phase,
     pending: VecDeque<Pending>,
+    /// How many of `pending` are reads.
+    delayed_reads: usize,
     identities: Arc<[Id]>,
 }
 
@@ -91,6 +95,7 @@ impl Connection {
             shared,
             phase: Phase::Fresh,
             pending: VecDeque::new(),
+            delayed_reads: 0,
             identities,
         }
     }
@@ -174,6 +179,7 @@ impl Connection {
         }
         let outstanding = self.shared.outstanding.load(Relaxed);
         self.pending.len() >= limits.requests_per_connection_max
+            || self.delayed_reads >= limits.delayed_reads_max
             || outstanding > limits.requests_outstanding_max
             || (limits.throttle_requests_max > 0 && outstanding >= limits.throttle_requests_max)
     }
@@ -289,6 +295,7 @@ impl Connection {
         }
         session.touch(now.monotonic_ms);
         let received_ms = now.monotonic_ms;
+        let mut is_delayed_read = false;
         match op {
             OpCode::Check | OpCode::CreateSession | OpCode::Error => {
                 self.give_back_large(large_bytes);
@@ -340,17 +347,21 @@ impl Connection {
                 tally.answered_at_once += 1;
                 return Verdict::Open;
             }
-            _ => submit(Event::Read {
-                client: self.client.clone(),
-                session: session.id,
-                read: DelayedRead {
-                    xid,
-                    op,
-                    body: body.into(),
-                    identities: self.identities.clone(),
-                    received_ms,
-                },
-            }),
+            _ => {
+                is_delayed_read = true;
+                self.delayed_reads += 1;
+                submit(Event::Read {
+                    client: self.client.clone(),
+                    session: session.id,
+                    read: DelayedRead {
+                        xid,
+                        op,
+                        body: body.into(),
+                        identities: self.identities.clone(),
+                        received_ms,
+                    },
+                });
+            }
         }
         self.shared.outstanding.fetch_add(1, Relaxed);
         self.pending.push_back(Pending {
@@ -358,6 +369,7 @@ impl Connection {
             op,
             received_ms,
             large_bytes,
+            is_delayed_read,
         });
         Verdict::Open
     }
@@ -543,6 +555,7 @@ impl Connection {
             unreachable!("S1: the core answers what it was asked, once");
         };
         self.release(&pending);
+        self.delayed_reads -= usize::from(pending.is_delayed_read);
         pending
     }
 

@@ -67,6 +67,9 @@ pub struct LimitSettings {
     pub requests_outstanding_max: usize,
     /// Requests of one connection that are in work or wait behind one. While there are more, it is not read.
     pub requests_per_connection_max: usize,
+    /// Reads of one connection that follow its writes to the core. They are answered in one hold of the replica, and
+    /// their answers wait for the connection; while there are more, it is not read.
+    pub delayed_reads_max: usize,
     /// Output of a connection, bytes, above which no further request of it is taken until it was sent.
     pub output_bytes_high_water: usize,
     /// Watch events and replies waiting for a connection that does not read, count; it is closed when there are more.
@@ -88,6 +91,7 @@ impl Default for LimitSettings {
             request_bytes_max: oxkeeper_wire::REQUEST_LENGTH_MAX_DEFAULT,
             requests_outstanding_max: 1000,
             requests_per_connection_max: 10_000,
+            delayed_reads_max: 64,
             output_bytes_high_water: 256 * 1024,
             deliveries_waiting_max: 1_000_000,
             throttle_requests_max: 0,

@@ -69,6 +69,23 @@ fn requests_per_connection_max_stops_reading_of_that_connection() {
 }
 
 #[test]
+fn delayed_reads_max_bounds_what_is_answered_in_one_hold() {
+    let mut sim = sim(LimitSettings {
+        delayed_reads_max: 2,
+        ..LimitSettings::default()
+    });
+    let a = sim.open();
+    sim.ask(a, &create("/a"));
+    for _ in 0..5 {
+        sim.ask(a, &get("/a"));
+    }
+    sim.settle();
+    assert_eq!(sim.shared.outstanding.load(Relaxed), 3);
+    sim.run();
+    assert_eq!(xids(&sim.seen(a)), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
 fn throttle_requests_max_lets_connections_wait() {
     let mut sim = sim(LimitSettings {
         throttle_requests_max: 2,

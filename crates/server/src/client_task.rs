@@ -12,6 +12,7 @@ use oxkeeper_core::{Client, CloseReason, Connection, Verdict};
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::four_letter::{self, WordRequest};
 use crate::service::Service;
@@ -20,6 +21,9 @@ use crate::service::Service;
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// A buffer that grew beyond this is given back once it is empty, so that idle connections stay small.
 const BUFFER_KEPT_MAX: usize = 1024;
+
+/// How long a connection that is to be closed may take to receive what was still to be sent.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(5);
 
 thread_local! {
     /// Where input arrives. A connection that waits for input needs no room for it: it shares this with all others of
@@ -57,7 +61,7 @@ async fn serve(
 ) -> io::Result<CloseReason> {
     let mut input: Vec<u8> = Vec::new();
     let mut out: Vec<u8> = Vec::new();
-    let sessionless_until = tokio::time::Instant::now() + service.config.client.sessionless_timeout;
+    let sessionless_until = Instant::now() + service.config.client.sessionless_timeout;
     loop {
         let mut verdict = Verdict::Open;
         if connection.is_fresh() && input.len() >= 4 {
@@ -65,7 +69,9 @@ async fn serve(
                 Some(WordRequest::Incomplete) => {}
                 Some(WordRequest::Word(word)) => {
                     let answer = four_letter::answer(word, service).await;
-                    stream.write_all(answer.as_bytes()).await?;
+                    timeout(LAST_WORDS_WITHIN, stream.write_all(answer.as_bytes()))
+                        .await
+                        .map_err(|_| does_not_read())??;
                     return close(stream, CloseReason::SessionClosed).await;
                 }
                 None if !service.admits_session(&input) => {
@@ -78,7 +84,13 @@ async fn serve(
         }
         let had_output = !out.is_empty();
         if had_output {
-            flush(stream, client, wake, &mut out).await?;
+            let patience = match (&verdict, client.session()) {
+                (Verdict::Open | Verdict::Paused, Some((_, timeout_ms))) => {
+                    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+                }
+                _ => LAST_WORDS_WITHIN,
+            };
+            flush(stream, client, wake, &mut out, patience).await?;
         }
         match verdict {
             Verdict::Close(reason) => return close(stream, reason).await,
@@ -96,7 +108,7 @@ async fn serve(
             if connection.has_session() {
                 return read_into(stream, &mut input).await;
             }
-            match tokio::time::timeout_at(sessionless_until, read_into(stream, &mut input)).await {
+            match timeout_at(sessionless_until, read_into(stream, &mut input)).await {
                 Ok(read) => read,
                 Err(_) => Err(io::Error::new(
                     io::ErrorKind::TimedOut,
@@ -141,17 +153,29 @@ fn process(
     progress.verdict
 }
 
-/// Sends the output. A client that does not take it must not hold up its own end: when the core closes the
-/// connection meanwhile, the rest of the output is dropped.
-async fn flush(stream: &mut TcpStream, client: &Client, wake: &Notify, out: &mut Vec<u8>) -> io::Result<()> {
+/// Sends the output. A client that takes nothing of it for `patience` has given up its place, and one that the core
+/// ends meanwhile does not get the rest.
+async fn flush(
+    stream: &mut TcpStream,
+    client: &Client,
+    wake: &Notify,
+    out: &mut Vec<u8>,
+    patience: Duration,
+) -> io::Result<()> {
     let mut woken = false;
     let mut sent = 0;
+    let mut until = Instant::now() + patience;
     while sent < out.len() {
         tokio::select! {
             biased;
-            written = stream.write(&out[sent..]) => match written? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => sent += written,
+            written = timeout_at(until, stream.write(&out[sent..])) => match written {
+                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(Ok(written)) => {
+                    sent += written;
+                    until = Instant::now() + patience;
+                }
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(does_not_read()),
             },
             () = wake.notified() => {
                 woken = true;
@@ -168,9 +192,13 @@ async fn flush(stream: &mut TcpStream, client: &Client, wake: &Notify, out: &mut
     Ok(())
 }
 
+fn does_not_read() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers")
+}
+
 async fn close(stream: &mut TcpStream, reason: CloseReason) -> io::Result<CloseReason> {
     // The peer may be gone already; that is what closing is about.
-    let _gone = tokio::time::timeout(Duration::from_secs(1), stream.shutdown()).await;
+    let _gone = timeout(Duration::from_secs(1), stream.shutdown()).await;
     Ok(reason)
 }
 

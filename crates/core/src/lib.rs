@@ -11,6 +11,7 @@
 mod auth;
 mod client;
 mod connection;
+mod peer_packets;
 mod reads;
 mod recovery;
 mod replica;

@@ -89,6 +89,12 @@ pub enum Event {
         /// The newest durable txn.
         up_to: Zxid,
     },
+    /// Something happened among the servers of the ensemble: on a link to another server, or on the disk.
+    /// [`oxkeeper_zab::Event::Propose`] and [`oxkeeper_zab::Event::DeadlineReached`] are the core's own to tell.
+    Ensemble(oxkeeper_zab::Event),
+    /// The state that a truncation or an installed snapshot leaves. Told before the write that brought it is told
+    /// durable.
+    ReplicaReloaded(Box<Replica>),
     /// The moment that [`ServerCore::next_deadline_ms`] named has come.
     DeadlineReached,
 }
@@ -107,6 +113,9 @@ pub enum Action {
     Wake(Arc<Client>),
     /// Tell the operator that a request exceeds a quota, or was refused for it.
     ReportQuota(QuotaExceeded),
+    /// Something to do for the ensemble. Never [`oxkeeper_zab::Action::Deliver`], `Serve`, `AnswerPing` or
+    /// `PassOn`, which the core does itself; `StopServing` is told for the operator's information.
+    Ensemble(oxkeeper_zab::Action),
 }
 
 /// A read, a ping or an undecodable request that came while the core had work of the same connection.
@@ -236,6 +245,9 @@ impl ServerCore {
             }
             Event::Disconnected { client } => self.disconnected(&client),
             Event::LogDurable { up_to } => self.apply_through(now, up_to),
+            Event::Ensemble(_) | Event::ReplicaReloaded(_) => {
+                unreachable!("a standalone server has no ensemble")
+            }
             Event::DeadlineReached => {
                 self.expire_sessions(now);
                 self.remove_containers(now);

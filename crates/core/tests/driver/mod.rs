@@ -499,6 +499,7 @@ impl Sim {
                 }
                 Action::Wake(client) => client.wake(),
                 Action::ReportQuota(_) => self.quota_reports += 1,
+                Action::Ensemble(_) => unreachable!("a standalone server has no ensemble"),
             }
         }
     }

@@ -92,6 +92,13 @@ impl Tree {
         self.run(header, txn, Mode::Replay, &mut |_| {})
     }
 
+    /// Applies a txn of the leader to the tree of a learner, and tells of each change. The leader, maybe of another
+    /// make, prepared it for its own tree; should that not be ours, this server must not fall over, so what does not
+    /// fit is passed over as in [`Tree::replay`]. The digests tell that the trees differ.
+    pub fn follow(&mut self, header: &TxnHeader, txn: Txn, on_change: &mut dyn FnMut(Change<'_>)) -> Outcome {
+        self.run(header, txn, Mode::Replay, on_change)
+    }
+
     /// Deletes the ephemerals of a session that the session table does not know, after a restart. This is no txn:
     /// every server that restores the same snapshot and log does the same.
     pub fn delete_ephemerals_of(&mut self, session: SessionId, zxid: Zxid) {

@@ -93,17 +93,7 @@ impl<'a> QuorumPacket<'a> {
         let mut encoder = Encoder::new(bytes);
         encoder.int(self.kind.0);
         encoder.long(self.zxid.0);
-        encoder.buffer(self.data);
-        match &self.identities {
-            None => encoder.int(-1),
-            Some(identities) => {
-                encoder.length(identities.len());
-                for identity in identities {
-                    encoder.string(&identity.scheme);
-                    encoder.string(&identity.id);
-                }
-            }
-        }
+        encode_packet_body(self.data, self.identities.as_deref(), bytes);
     }
 
     /// Reads the packet at the front of `bytes`; with it, how many bytes it took. `None`: more must come.
@@ -139,13 +129,7 @@ impl<'a> QuorumPacket<'a> {
         if usize::try_from(claimed).is_ok_and(|claimed| claimed > data_length_max) {
             return Err(DecodeError::BadLength(claimed));
         }
-        let data = decoder.buffer()?;
-        let identities = decoder.vector(|decoder| {
-            Ok(Id::new(
-                &decoder.string()?.unwrap_or_default(),
-                &decoder.string()?.unwrap_or_default(),
-            ))
-        })?;
+        let (data, identities) = packet_body(decoder)?;
         Ok(QuorumPacket {
             kind,
             zxid,
@@ -153,6 +137,44 @@ impl<'a> QuorumPacket<'a> {
             identities,
         })
     }
+}
+
+/// Appends what follows the zxid of a packet: data and identities.
+pub fn encode_packet_body(data: Option<&[u8]>, identities: Option<&[Id]>, bytes: &mut Vec<u8>) {
+    let mut encoder = Encoder::new(bytes);
+    encoder.buffer(data);
+    match identities {
+        None => encoder.int(-1),
+        Some(identities) => {
+            encoder.length(identities.len());
+            for identity in identities {
+                encoder.string(&identity.scheme);
+                encoder.string(&identity.id);
+            }
+        }
+    }
+}
+
+/// Data and identities of a packet; either may be null.
+pub type PacketBody<'a> = (Option<&'a [u8]>, Option<Vec<Id>>);
+
+/// Reads what follows the zxid of a packet.
+///
+/// # Errors
+/// The bytes end early, or a length is wrong.
+pub fn decode_packet_body(bytes: &[u8]) -> Result<PacketBody<'_>, DecodeError> {
+    packet_body(&mut Decoder::new(bytes))
+}
+
+fn packet_body<'a>(decoder: &mut Decoder<'a>) -> Result<PacketBody<'a>, DecodeError> {
+    let data = decoder.buffer()?;
+    let identities = decoder.vector(|decoder| {
+        Ok(Id::new(
+            &decoder.string()?.unwrap_or_default(),
+            &decoder.string()?.unwrap_or_default(),
+        ))
+    })?;
+    Ok((data, identities))
 }
 
 /// The data of FOLLOWERINFO and OBSERVERINFO.

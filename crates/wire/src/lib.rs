@@ -19,9 +19,9 @@ pub use election::{
 };
 pub use jute::{DecodeError, Decoder, Encoder};
 pub use learner::{
-    ForwardedRequest, LEARNER_PROTOCOL_VERSION, LearnerInfo, PacketKind, QuorumPacket, decode_ack_epoch,
-    decode_revalidate, decode_revalidated, decode_touches, encode_ack_epoch, encode_revalidate,
-    encode_revalidated, encode_touches,
+    ForwardedRequest, LEARNER_PROTOCOL_VERSION, LearnerInfo, PacketBody, PacketKind, QuorumPacket,
+    decode_ack_epoch, decode_packet_body, decode_revalidate, decode_revalidated, decode_touches,
+    encode_ack_epoch, encode_packet_body, encode_revalidate, encode_revalidated, encode_touches,
 };
 pub use reply::{
     ConnectResponse, MultiReadResult, ReplyHeader, STAT_LENGTH, XID_PING, XID_WATCH_EVENT,

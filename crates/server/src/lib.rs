@@ -16,6 +16,7 @@ pub mod config;
 mod connection_throttle;
 mod core_thread;
 mod disk_worker;
+mod election_links;
 mod four_letter;
 mod listener;
 mod registry;
@@ -57,6 +58,14 @@ pub enum ServeError {
         /// The reason the system gave.
         cause: std::io::Error,
     },
+    /// The election port cannot be used.
+    #[error("other servers cannot be heard on {address}: {cause}. Is another server running there?")]
+    ListenElection {
+        /// The address of the own server line.
+        address: String,
+        /// The reason the system gave.
+        cause: std::io::Error,
+    },
     /// The files cannot be used, or a write or sync of the log failed: nothing more was acknowledged after that.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -82,6 +91,7 @@ impl ServeError {
         match self {
             ServeError::Storage(error) => u8::try_from(error.exit_code()).unwrap_or(1),
             ServeError::Snapshot(_) => 10,
+            ServeError::ListenElection { .. } => 14,
             ServeError::Listen { .. } | ServeError::WorkerEnded(_) | ServeError::Thread { .. } => 1,
         }
     }

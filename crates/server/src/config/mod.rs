@@ -5,6 +5,7 @@
 //! returned as [`Notice`]s; why it must not start as an [`InvalidConfig`] that names file, line and remedy.
 //! `docs/configuration.md` lists every key.
 
+mod ensemble;
 pub mod properties;
 mod report;
 mod resolve;
@@ -14,6 +15,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use ensemble::{EnsembleConfig, Groups, Member, PeerAddress};
 pub use report::{ConfigError, InvalidConfig, Location, Notice, NoticeLevel};
 pub use resolve::LoadedConfig;
 pub use settings::{

@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ensemble::EnsembleConfig;
+
 /// Everything one server needs to know before it starts. Made by [`super::load_file`] and its siblings, which
 /// check it; a test may also fill it by hand.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Which four-letter words are answered.
     pub four_letter: FourLetterConfig,
+    /// The ensemble of which this server is a member. `None`: it stands alone.
+    pub ensemble: Option<EnsembleConfig>,
 }
 
 impl ServerConfig {
@@ -45,6 +49,7 @@ impl ServerConfig {
             znode: ZnodeConfig::default(),
             auth: AuthConfig::default(),
             four_letter: FourLetterConfig::default(),
+            ensemble: None,
         }
     }
 

@@ -22,6 +22,7 @@ mod stats;
 
 pub use client::{Client, CloseReason, Delivery};
 pub use connection::{Connection, Progress, Verdict};
+pub use peer_packets::{Sender, decode_message, decode_notification, encode_message, encode_notification};
 pub use recovery::{Recovered, SnapshotWalk, recover, write_snapshot};
 pub use replica::{Replica, Shared, WatchSets};
 pub use server_core::{Action, DelayedRead, Event, ServerCore};

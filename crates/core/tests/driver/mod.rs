@@ -8,7 +8,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may stop where it is")]
 
-pub(crate) mod client;
+pub(crate) use oxkeeper_model::client;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

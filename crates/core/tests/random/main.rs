@@ -12,9 +12,6 @@
 mod driver;
 
 mod history;
-mod model;
-mod observer;
-mod requests;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +25,7 @@ use oxkeeper_wire::{ConnectRequest, Request, encode_request, frame};
 use driver::client::{Frame, auth, create, set_watches, sync};
 use driver::{End, LinkState, Sim, settings};
 use history::History;
-use observer::{Ask, Observer, Watches};
+use oxkeeper_model::{Ask, Observer, Watches, requests};
 
 const RUNS: u64 = 1000;
 
@@ -194,7 +191,7 @@ fn live(seed: u64, tells: bool) -> Totals {
     };
     let mut run = Run {
         sim: Sim::on(SimDisk::new(rng.u64(..)), settings, storage_settings),
-        history: History::new(),
+        history: History::default(),
         persons: Vec::new(),
         observers: Vec::new(),
         pipes: Vec::new(),

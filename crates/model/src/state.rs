@@ -7,32 +7,32 @@ use std::rc::Rc;
 use oxkeeper_tree::Tree;
 use oxkeeper_types::{CreateMode, SessionId, Stat, WatchEventKind, WriteRequest, Zxid, join_path};
 
-use super::driver::client::private_acl;
+use crate::client::private_acl;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
-    pub(crate) data: Option<Vec<u8>>,
-    pub(crate) stat: Stat,
+pub struct Node {
+    pub data: Option<Vec<u8>>,
+    pub stat: Stat,
     /// Children ever created.
     created: i32,
     is_container: bool,
     /// Readable and writable for `u:p` alone, else for everybody.
-    pub(crate) is_private: bool,
-    pub(crate) children: BTreeSet<String>,
+    pub is_private: bool,
+    pub children: BTreeSet<String>,
 }
 
 /// A change that watches hear of.
 #[derive(Clone, Debug)]
-pub(crate) struct Change {
-    pub(crate) kind: WatchEventKind,
-    pub(crate) path: Rc<str>,
-    pub(crate) is_private: bool,
-    pub(crate) parent_is_private: bool,
+pub struct Change {
+    pub kind: WatchEventKind,
+    pub path: Rc<str>,
+    pub is_private: bool,
+    pub parent_is_private: bool,
 }
 
 /// What a write comes to. Errors are codes.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Done {
+pub enum Done {
     Created(Rc<str>),
     Changed(Rc<str>),
     Nothing,
@@ -41,19 +41,19 @@ pub(crate) enum Done {
 
 /// The circumstances of a write.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct At {
-    pub(crate) zxid: Zxid,
-    pub(crate) time: i64,
-    pub(crate) session: SessionId,
+pub struct At {
+    pub zxid: Zxid,
+    pub time: i64,
+    pub session: SessionId,
     /// Whether the caller is `u:p`.
-    pub(crate) is_friend: bool,
+    pub is_friend: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct State {
-    pub(crate) nodes: BTreeMap<Rc<str>, Rc<Node>>,
+pub struct State {
+    pub nodes: BTreeMap<Rc<str>, Rc<Node>>,
     /// Timeouts by session, ms.
-    pub(crate) sessions: BTreeMap<SessionId, i32>,
+    pub sessions: BTreeMap<SessionId, i32>,
 }
 
 pub(crate) const NO_NODE: i32 = -101;
@@ -70,8 +70,8 @@ pub(crate) fn parent_of(path: &str) -> &str {
     }
 }
 
-impl State {
-    pub(crate) fn new() -> State {
+impl Default for State {
+    fn default() -> State {
         let node = |children: &[&str]| {
             Rc::new(Node {
                 data: Some(Vec::new()),
@@ -94,13 +94,15 @@ impl State {
             sessions: BTreeMap::new(),
         }
     }
+}
 
-    pub(crate) fn node(&self, path: &str) -> Option<&Node> {
+impl State {
+    pub fn node(&self, path: &str) -> Option<&Node> {
         self.nodes.get(path).map(|node| &**node)
     }
 
     /// The node, if there is one and it may be read (or, as permissions are all or nothing here, written).
-    pub(crate) fn permitted(&self, path: &str, is_friend: bool) -> Result<&Node, i32> {
+    pub fn permitted(&self, path: &str, is_friend: bool) -> Result<&Node, i32> {
         let node = self.node(path).ok_or(NO_NODE)?;
         if node.is_private && !is_friend {
             return Err(NO_AUTH);
@@ -112,7 +114,7 @@ impl State {
         change(Rc::make_mut(self.nodes.get_mut(path).unwrap()));
     }
 
-    pub(crate) fn ephemerals_of(&self, session: SessionId) -> Vec<String> {
+    pub fn ephemerals_of(&self, session: SessionId) -> Vec<String> {
         self.nodes
             .iter()
             .filter(|(_, node)| session != SessionId::NONE && node.stat.ephemeral_owner == session)
@@ -134,7 +136,7 @@ impl State {
         });
     }
 
-    pub(crate) fn remove(&mut self, path: &str, at: &At, changes: &mut Vec<Change>) {
+    pub fn remove(&mut self, path: &str, at: &At, changes: &mut Vec<Change>) {
         let node = self.nodes.remove(path).unwrap();
         let parent = parent_of(path);
         self.touch_parent(parent, path.rsplit('/').next().unwrap(), at, false);
@@ -147,7 +149,7 @@ impl State {
     }
 
     /// Does a write, or says why not; then nothing has changed.
-    pub(crate) fn execute(
+    pub fn execute(
         &mut self,
         at: &At,
         request: &WriteRequest,
@@ -279,13 +281,13 @@ impl State {
     }
 
     /// Whether the server may remove a znode by itself.
-    pub(crate) fn is_reapable(&self, path: &str) -> bool {
+    pub fn is_reapable(&self, path: &str) -> bool {
         self.node(path)
             .is_some_and(|node| node.is_container && node.children.is_empty() && node.created > 0)
     }
 
     /// That `tree` is this state in every detail.
-    pub(crate) fn assert_is(&self, tree: &Tree) {
+    pub fn assert_is(&self, tree: &Tree) {
         let mut paths = vec!["/".to_owned()];
         let mut count = 0;
         while let Some(path) = paths.pop() {

@@ -13,7 +13,7 @@ use oxkeeper_wire::{
 
 /// What a client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
+pub enum Frame {
     Connected(ConnectResponse),
     Event {
         zxid: Zxid,
@@ -29,7 +29,7 @@ pub(crate) enum Frame {
 }
 
 /// The frames in `bytes`, which must be whole. The first of a connection is the connect response.
-pub(crate) fn split_frames(bytes: &[u8], is_greeted: &mut bool) -> Vec<Frame> {
+pub fn split_frames(bytes: &[u8], is_greeted: &mut bool) -> Vec<Frame> {
     let mut frames = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -53,8 +53,8 @@ pub(crate) fn split_frames(bytes: &[u8], is_greeted: &mut bool) -> Vec<Frame> {
     frames
 }
 
-/// A frame in few words; see [`super::Sim::seen`].
-pub(crate) fn brief(frame: &Frame, asked: &HashMap<i32, OpCode>) -> String {
+/// A frame in few words: `1=/a` a reply, `2:-101` an error, `DataChanged /a` an event.
+pub fn brief(frame: &Frame, asked: &HashMap<i32, OpCode>) -> String {
     match frame {
         Frame::Connected(response) => format!("session {} for {}", response.session, response.timeout_ms),
         Frame::Event { kind, path, .. } => format!("{kind:?} {path}"),
@@ -98,12 +98,12 @@ fn content(op: OpCode, body: &[u8]) -> String {
     }
 }
 
-pub(crate) fn open_acl() -> Vec<Acl> {
+pub fn open_acl() -> Vec<Acl> {
     vec![Acl::world(Permissions::ALL)]
 }
 
 /// Everything for whoever authenticates by the scheme digest as `u:p`, nothing for others.
-pub(crate) fn private_acl() -> Vec<Acl> {
+pub fn private_acl() -> Vec<Acl> {
     vec![Acl {
         permissions: Permissions::ALL,
         id: Id::new("digest", "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ="),
@@ -111,14 +111,14 @@ pub(crate) fn private_acl() -> Vec<Acl> {
 }
 
 /// The request that authenticates as `u:p`.
-pub(crate) fn auth() -> Request<'static> {
+pub fn auth() -> Request<'static> {
     Request::Auth {
         scheme: Some("digest".into()),
         data: Some(b"u:p"),
     }
 }
 
-pub(crate) fn create_with(path: &str, mode: CreateMode, acl: Vec<Acl>, data: &str) -> WriteRequest {
+pub fn create_with(path: &str, mode: CreateMode, acl: Vec<Acl>, data: &str) -> WriteRequest {
     let op = match mode {
         CreateMode::Container => OpCode::CreateContainer,
         mode if mode.has_ttl() => OpCode::CreateTtl,
@@ -134,26 +134,26 @@ pub(crate) fn create_with(path: &str, mode: CreateMode, acl: Vec<Acl>, data: &st
     })
 }
 
-pub(crate) fn create(path: &str) -> Request<'static> {
+pub fn create(path: &str) -> Request<'static> {
     Request::Write(create_with(path, CreateMode::Persistent, open_acl(), ""))
 }
 
-pub(crate) fn ephemeral(path: &str) -> Request<'static> {
+pub fn ephemeral(path: &str) -> Request<'static> {
     Request::Write(create_with(path, CreateMode::Ephemeral, open_acl(), ""))
 }
 
-pub(crate) fn delete(path: &str) -> Request<'static> {
+pub fn delete(path: &str) -> Request<'static> {
     Request::Write(WriteRequest::Delete {
         path: path.to_owned(),
         version: -1,
     })
 }
 
-pub(crate) fn set(path: &str, data: &str) -> Request<'static> {
+pub fn set(path: &str, data: &str) -> Request<'static> {
     Request::Write(set_data(path, data, -1))
 }
 
-pub(crate) fn set_data(path: &str, data: &str, version: i32) -> WriteRequest {
+pub fn set_data(path: &str, data: &str, version: i32) -> WriteRequest {
     WriteRequest::SetData {
         path: path.to_owned(),
         data: Some(data.as_bytes().into()),
@@ -161,7 +161,7 @@ pub(crate) fn set_data(path: &str, data: &str, version: i32) -> WriteRequest {
     }
 }
 
-pub(crate) fn set_acl(path: &str, acl: Vec<Acl>) -> Request<'static> {
+pub fn set_acl(path: &str, acl: Vec<Acl>) -> Request<'static> {
     Request::Write(WriteRequest::SetAcl {
         path: path.to_owned(),
         acl,
@@ -169,32 +169,32 @@ pub(crate) fn set_acl(path: &str, acl: Vec<Acl>) -> Request<'static> {
     })
 }
 
-pub(crate) fn multi(parts: Vec<WriteRequest>) -> Request<'static> {
+pub fn multi(parts: Vec<WriteRequest>) -> Request<'static> {
     Request::Write(WriteRequest::Multi(parts))
 }
 
-pub(crate) fn get(path: &str) -> Request<'static> {
+pub fn get(path: &str) -> Request<'static> {
     Request::Read(ReadRequest::GetData {
         path: path.to_owned().into(),
         watch: false,
     })
 }
 
-pub(crate) fn get_and_watch(path: &str) -> Request<'static> {
+pub fn get_and_watch(path: &str) -> Request<'static> {
     Request::Read(ReadRequest::GetData {
         path: path.to_owned().into(),
         watch: true,
     })
 }
 
-pub(crate) fn exists_and_watch(path: &str) -> Request<'static> {
+pub fn exists_and_watch(path: &str) -> Request<'static> {
     Request::Read(ReadRequest::Exists {
         path: path.to_owned().into(),
         watch: true,
     })
 }
 
-pub(crate) fn children(path: &str) -> Request<'static> {
+pub fn children(path: &str) -> Request<'static> {
     Request::Read(ReadRequest::GetChildren {
         path: path.to_owned().into(),
         watch: false,
@@ -202,7 +202,7 @@ pub(crate) fn children(path: &str) -> Request<'static> {
     })
 }
 
-pub(crate) fn children_and_watch(path: &str) -> Request<'static> {
+pub fn children_and_watch(path: &str) -> Request<'static> {
     Request::Read(ReadRequest::GetChildren {
         path: path.to_owned().into(),
         watch: true,
@@ -210,25 +210,25 @@ pub(crate) fn children_and_watch(path: &str) -> Request<'static> {
     })
 }
 
-pub(crate) fn add_watch(path: &str, mode: AddWatchMode) -> Request<'static> {
+pub fn add_watch(path: &str, mode: AddWatchMode) -> Request<'static> {
     Request::Read(ReadRequest::AddWatch {
         path: path.to_owned().into(),
         mode,
     })
 }
 
-pub(crate) fn remove_watches(path: &str, selector: WatchSelector) -> Request<'static> {
+pub fn remove_watches(path: &str, selector: WatchSelector) -> Request<'static> {
     Request::Read(ReadRequest::RemoveWatches {
         path: path.to_owned().into(),
         selector,
     })
 }
 
-pub(crate) fn set_watches(paths: WatchPaths) -> Request<'static> {
+pub fn set_watches(paths: WatchPaths) -> Request<'static> {
     Request::Read(ReadRequest::SetWatches(Box::new(paths)))
 }
 
-pub(crate) fn multi_read(paths: &[&str]) -> Request<'static> {
+pub fn multi_read(paths: &[&str]) -> Request<'static> {
     Request::Read(ReadRequest::MultiRead(
         paths
             .iter()
@@ -237,15 +237,15 @@ pub(crate) fn multi_read(paths: &[&str]) -> Request<'static> {
     ))
 }
 
-pub(crate) fn ephemerals() -> Request<'static> {
+pub fn ephemerals() -> Request<'static> {
     Request::Read(ReadRequest::GetEphemerals { prefix: None })
 }
 
-pub(crate) fn who_am_i() -> Request<'static> {
+pub fn who_am_i() -> Request<'static> {
     Request::Read(ReadRequest::WhoAmI)
 }
 
-pub(crate) fn sync(path: &str) -> Request<'static> {
+pub fn sync(path: &str) -> Request<'static> {
     Request::Sync {
         path: Some(path.to_owned().into()),
     }

@@ -7,8 +7,8 @@ use oxkeeper_types::{
 };
 use oxkeeper_wire::Request;
 
-use super::driver::client::{create_with, open_acl, private_acl, set_data};
-use super::observer::Ask;
+use crate::client::{create_with, open_acl, private_acl, set_data};
+use crate::observer::Ask;
 
 const PATHS: [&str; 8] = [
     "/a",
@@ -144,7 +144,7 @@ fn read(rng: &mut Rng, newest: Zxid) -> ReadRequest<'static> {
 }
 
 /// A request of any kind that keeps the connection open, or, rarely, one that ends the session.
-pub(crate) fn random(rng: &mut Rng, newest: Zxid, only_reads: bool) -> Ask {
+pub fn random(rng: &mut Rng, newest: Zxid, only_reads: bool) -> Ask {
     let first = if only_reads { 180 } else { 0 };
     Ask::Request(match rng.u32(first..404) {
         0..180 => Request::Write(write(rng)),

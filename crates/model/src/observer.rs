@@ -12,17 +12,20 @@ use oxkeeper_wire::{
     decode_outcome, decode_stat,
 };
 
-use super::driver::client::Frame;
-use super::history::History;
-use super::model::{Change, Done, NO_NODE, State, parent_of};
+use crate::client::Frame;
+use crate::history::History;
+use crate::state::{Change, Done, NO_NODE, State, parent_of};
 
 /// What a client sent.
 #[derive(Clone, Debug)]
-pub(crate) enum Ask {
+pub enum Ask {
     Request(Request<'static>),
     /// An operation with a body that cannot be decoded.
     Garbage(OpCode),
 }
+
+/// The xid of an auth request of our clients, and of its answer.
+const XID_AUTH: i32 = -4;
 
 const DATA: u8 = 1;
 const CHILD: u8 = 2;
@@ -30,31 +33,31 @@ const PERSISTENT: u8 = 4;
 const RECURSIVE: u8 = 8;
 
 /// The watches of a connection: modes by path.
-pub(crate) type Watches = BTreeMap<String, u8>;
+pub type Watches = BTreeMap<String, u8>;
 
-pub(crate) struct Observer {
+pub struct Observer {
     /// Whether it authenticated as `u:p`, before anything else.
-    pub(crate) is_friend: bool,
-    pub(crate) session: SessionId,
+    pub is_friend: bool,
+    pub session: SessionId,
     /// Xids of requests without an answer, in order.
-    pub(crate) unanswered: VecDeque<i32>,
-    pub(crate) asked_close: bool,
+    pub unanswered: VecDeque<i32>,
+    pub asked_close: bool,
     /// Whether the server closed it, and had a right to.
-    pub(crate) is_closed: bool,
-    pub(crate) watches: Watches,
+    pub is_closed: bool,
+    pub watches: Watches,
     /// The newest zxid seen, here or on an earlier connection of the session (S2).
-    pub(crate) seen: Zxid,
-    /// All changes up to this txn have had their effect on `watches`.
-    through: i64,
+    pub seen: Zxid,
+    /// The changes of so many txns have had their effect on `watches`.
+    through: usize,
     newest_event: Zxid,
     /// Events that must come before anything else, in order.
-    expected: VecDeque<(i64, WatchEventKind, String)>,
+    expected: VecDeque<(Zxid, WatchEventKind, String)>,
     catch_up: Vec<(WatchEventKind, String)>,
-    pub(crate) events_seen: usize,
+    pub events_seen: usize,
 }
 
 impl Observer {
-    pub(crate) fn new(is_friend: bool, seen: Zxid) -> Observer {
+    pub fn new(is_friend: bool, seen: Zxid) -> Observer {
         Observer {
             is_friend,
             session: SessionId::NONE,
@@ -71,7 +74,7 @@ impl Observer {
         }
     }
 
-    pub(crate) fn take(&mut self, frame: Frame, history: &History) {
+    pub fn take(&mut self, frame: Frame, history: &History) {
         match frame {
             Frame::Connected(response) => self.session = response.session,
             Frame::Event {
@@ -80,19 +83,17 @@ impl Observer {
                 path,
             } => self.catch_up.push((kind, path)),
             Frame::Event { zxid, kind, path } => {
-                self.advance(zxid.0, history);
+                self.advance(zxid, history);
                 self.event(zxid, kind, path);
             }
             Frame::Reply {
-                xid,
-                zxid: Zxid(0),
+                xid: XID_AUTH,
+                zxid,
                 err,
                 ..
-            } => {
-                assert_eq!((xid, err), (-4, 0), "only auth is answered with zxid 0");
-            }
+            } => assert_eq!((zxid, err), (Zxid::ZERO, 0), "auth"),
             Frame::Reply { xid, zxid, err, body } => {
-                self.advance(zxid.0, history);
+                self.advance(zxid, history);
                 assert!(
                     self.expected.is_empty(),
                     "W1: {:?} did not come before the reply {xid} of {zxid}",
@@ -126,34 +127,28 @@ impl Observer {
 
     fn event(&mut self, zxid: Zxid, kind: WatchEventKind, path: String) {
         assert!(zxid >= self.seen, "W3: the event of {zxid} after {}", self.seen);
-        let event = (zxid.0, kind, path);
+        let event = (zxid, kind, path);
         let next = self.expected.pop_front();
         assert_eq!(next.as_ref(), Some(&event), "W2, W3: another event should come");
         self.newest_event = zxid;
         self.events_seen += 1;
     }
 
-    fn advance(&mut self, to: i64, history: &History) {
+    /// Lets the changes of all txns through `to` fire.
+    fn advance(&mut self, to: Zxid, history: &History) {
+        let to = history.position(to);
         while self.through < to {
-            self.advance_one(self.through + 1, history);
+            self.through += 1;
+            if !self.watches.is_empty() {
+                let (zxid, changes) = history.changes(self.through);
+                for change in changes {
+                    self.fire(zxid, change);
+                }
+            }
         }
     }
 
-    /// Lets the changes of one txn fire.
-    fn advance_one(&mut self, zxid: i64, history: &History) {
-        if self.through >= zxid {
-            return;
-        }
-        self.through = zxid;
-        if self.watches.is_empty() {
-            return;
-        }
-        for change in history.changes(zxid) {
-            self.fire(zxid, change);
-        }
-    }
-
-    fn fire(&mut self, zxid: i64, change: &Change) {
+    fn fire(&mut self, zxid: Zxid, change: &Change) {
         let (path, parent) = (&*change.path, parent_of(&change.path));
         let may_read = self.is_friend || !change.is_private;
         let mut told = self.hears_data(path);
@@ -209,7 +204,7 @@ impl Observer {
     }
 
     /// What a client sends as setWatches on its next connection.
-    pub(crate) fn as_set_watches(watches: &Watches, relative_zxid: Zxid) -> WatchPaths {
+    pub fn as_set_watches(watches: &Watches, relative_zxid: Zxid) -> WatchPaths {
         let of = |mode: u8| {
             watches
                 .iter()
@@ -439,7 +434,7 @@ impl Observer {
     }
 
     /// How many watches the server has of this connection, if it has seen no more than was seen here.
-    pub(crate) fn watch_count(&self) -> usize {
+    pub fn watch_count(&self) -> usize {
         let in_tables =
             |modes: u8| usize::from(modes & !CHILD != 0) + usize::from(modes & (CHILD | PERSISTENT) != 0);
         self.watches.values().map(|&modes| in_tables(modes)).sum()

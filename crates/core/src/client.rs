@@ -40,6 +40,10 @@ pub enum CloseReason {
     Limit(&'static str),
     /// The server stops.
     ServerStops,
+    /// The server has no leader at the moment, or is not caught up with it.
+    NotServing,
+    /// What became of a request is not known: the leader never answered it.
+    RequestLost,
 }
 
 impl fmt::Display for CloseReason {
@@ -60,6 +64,8 @@ impl fmt::Display for CloseReason {
             CloseReason::AuthRequired => f.write_str("the connection must authenticate first"),
             CloseReason::Limit(name) => write!(f, "the limit {name} was reached"),
             CloseReason::ServerStops => f.write_str("the server stops"),
+            CloseReason::NotServing => f.write_str("the server is not in step with a leader"),
+            CloseReason::RequestLost => f.write_str("the leader did not answer a request"),
         }
     }
 }

@@ -19,7 +19,7 @@ use oxkeeper_wire::{ConnectRequest, ConnectResponse, Request, RequestHeader};
 
 use crate::auth::authenticate;
 use crate::reads::{Reader, answer};
-use crate::server_core::DelayedRead;
+use crate::server_core::{DelayedRead, ForwardBody};
 use crate::{Client, CloseReason, Delivery, Event, Now, Replica, SessionHandle, Shared, session_password};
 
 /// What a look at the input came to.
@@ -303,7 +303,7 @@ impl Connection {
             }
             OpCode::CloseSession => {
                 self.phase = Phase::Ending;
-                self.submit_write(session.id, xid, WriteRequest::CloseSession, submit);
+                self.submit_write(session.id, xid, op, body, WriteRequest::CloseSession, submit);
             }
             OpCode::Create
             | OpCode::Create2
@@ -316,12 +316,13 @@ impl Connection {
             | OpCode::Reconfig
                 if let Ok(Request::Write(request)) = wire::decode_request(op, body) =>
             {
-                self.submit_write(session.id, xid, request, submit);
+                self.submit_write(session.id, xid, op, body, request, submit);
             }
             OpCode::Sync if let Ok(Request::Sync { path }) = wire::decode_request(op, body) => {
                 let path = path.map(std::borrow::Cow::into_owned);
                 submit(Event::Sync {
                     client: self.client.clone(),
+                    session: session.id,
                     path,
                     xid,
                 });
@@ -389,15 +390,22 @@ impl Connection {
         &self,
         session: SessionId,
         cxid: i32,
+        op: OpCode,
+        body: &[u8],
         request: WriteRequest,
         submit: &mut dyn FnMut(Event),
     ) {
         let (client, identities) = (self.client.clone(), self.identities.clone());
+        let body = self.shared.forwards.load(Relaxed).then(|| ForwardBody {
+            op,
+            bytes: body.into(),
+        });
         submit(Event::Write {
             client,
             session,
             cxid,
             request,
+            body,
             identities,
         });
     }

@@ -11,6 +11,7 @@
 mod auth;
 mod client;
 mod connection;
+mod member;
 mod peer_packets;
 mod reads;
 mod recovery;
@@ -22,10 +23,11 @@ mod stats;
 
 pub use client::{Client, CloseReason, Delivery};
 pub use connection::{Connection, Progress, Verdict};
+pub use member::Standing;
 pub use peer_packets::{Sender, decode_message, decode_notification, encode_message, encode_notification};
 pub use recovery::{Recovered, SnapshotWalk, recover, write_snapshot};
 pub use replica::{Replica, Shared, WatchSets};
-pub use server_core::{Action, DelayedRead, Event, ServerCore};
+pub use server_core::{Action, DelayedRead, Event, ForwardBody, ServerCore};
 pub use sessions::{SessionHandle, SessionTable, session_password};
 pub use settings::{AuthSettings, ContainerSettings, CoreSettings, DigestAlgorithm, LimitSettings};
 pub use stats::{ConnectionStats, RequestStats, ServerStats};

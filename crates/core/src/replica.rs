@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use oxkeeper_tree::{Change, ConnectionId, Told, Tree, Watches, check_permission};
 use oxkeeper_types::{Acl, Permissions, SessionId, WatchEventKind, Zxid, split_path};
@@ -45,6 +45,8 @@ pub struct Shared {
     pub outstanding: AtomicUsize,
     /// Bytes of large requests in work in the whole server.
     pub large_request_bytes: AtomicUsize,
+    /// Whether writes go to a leader elsewhere. Connections of another time than this tells of are being closed.
+    pub(crate) forwards: AtomicBool,
 }
 
 impl Shared {
@@ -56,6 +58,7 @@ impl Shared {
             stats: ServerStats::default(),
             outstanding: AtomicUsize::new(0),
             large_request_bytes: AtomicUsize::new(0),
+            forwards: AtomicBool::new(false),
         }
     }
 }
@@ -83,6 +86,15 @@ impl Replica {
             clients: HashMap::new(),
             digests: VecDeque::new(),
         }
+    }
+
+    /// Takes over the state of `other`, but not its watches and connections; gives back the state it had.
+    pub(crate) fn replace_state(&mut self, mut other: Replica) -> Replica {
+        std::mem::swap(&mut self.tree, &mut other.tree);
+        std::mem::swap(&mut self.last_processed, &mut other.last_processed);
+        std::mem::swap(&mut self.sessions, &mut other.sessions);
+        std::mem::swap(&mut self.digests, &mut other.digests);
+        other
     }
 
     /// Notes that everything through `zxid` is applied.

@@ -7,25 +7,28 @@
 //! ```
 //!
 //! A standalone server commits what its own log holds. Nothing is applied, and so nothing is acknowledged, before
-//! the durable event came back (Z9, D2).
+//! the durable event came back (Z9, D2). A member of an ensemble leaves it to the consensus what is committed, and
+//! asks its leader to propose when it does not lead itself; that is in `member.rs`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use oxkeeper_tree::{Caller, ConnectionId, Overlay, QuotaExceeded};
+use oxkeeper_tree::{Caller, Change, ConnectionId, Overlay, QuotaExceeded};
 use oxkeeper_types::{
     ErrorCode, Id, OpCode, ServerId, SessionId, Txn, TxnDigest, TxnHeader, WriteRequest, Zxid,
 };
 use oxkeeper_wire as wire;
+use oxkeeper_zab::LinkId;
 
+use crate::member::{Member, Standing};
 use crate::reads::{Reader, answer};
 use crate::replica::{Replica, Shared, WatchFire};
-use crate::sessions::first_session_id;
+use crate::sessions::{Owner, first_session_id};
 use crate::{Client, CloseReason, Delivery, Now, SessionTable, session_password};
 
 /// Txns applied under one hold of the replica: enough to make the hold cheap, few enough that reads need not wait.
-const APPLY_BATCH_MAX: usize = 64;
+pub(crate) const APPLY_BATCH_MAX: usize = 64;
 
 /// What can happen to the writing side.
 #[derive(Debug)]
@@ -58,6 +61,8 @@ pub enum Event {
         cxid: i32,
         /// What it asks for.
         request: WriteRequest,
+        /// The same in the client's words, on a server that forwards it.
+        body: Option<ForwardBody>,
         /// Who it had shown to be when the request came in.
         identities: Arc<[Id]>,
     },
@@ -74,6 +79,8 @@ pub enum Event {
     Sync {
         /// Its connection.
         client: Arc<Client>,
+        /// Its session.
+        session: SessionId,
         /// Echoed in the answer.
         path: Option<String>,
         /// The xid of the request.
@@ -113,9 +120,25 @@ pub enum Action {
     Wake(Arc<Client>),
     /// Tell the operator that a request exceeds a quota, or was refused for it.
     ReportQuota(QuotaExceeded),
+    /// Tell the operator that another server broke the protocol; its link is closed.
+    ReportPeer {
+        /// The link it came over.
+        link: LinkId,
+        /// What it did.
+        what: String,
+    },
     /// Something to do for the ensemble. Never [`oxkeeper_zab::Action::Deliver`], `Serve`, `AnswerPing` or
     /// `PassOn`, which the core does itself; `StopServing` is told for the operator's information.
     Ensemble(oxkeeper_zab::Action),
+}
+
+/// A write as its client wrote it, for the leader to read.
+#[derive(Debug)]
+pub struct ForwardBody {
+    /// The operation.
+    pub op: OpCode,
+    /// What follows the request header.
+    pub bytes: Box<[u8]>,
 }
 
 /// A read, a ping or an undecodable request that came while the core had work of the same connection.
@@ -135,49 +158,56 @@ pub struct DelayedRead {
 
 /// What was accepted and is not applied yet, in order.
 #[derive(Debug)]
-struct InFlight {
-    step: Step,
-    client: Option<Arc<Client>>,
-    session: SessionId,
+pub(crate) struct InFlight {
+    pub(crate) step: Step,
+    pub(crate) client: Option<Arc<Client>>,
+    pub(crate) session: SessionId,
     /// What the connection asked after this and before its next step: answered as soon as this is applied, before
     /// anything else is.
-    reads: Vec<DelayedRead>,
+    pub(crate) reads: Vec<DelayedRead>,
 }
 
 #[derive(Debug)]
-enum Step {
+pub(crate) enum Step {
+    /// A txn that this server has proposed.
     Txn {
         header: TxnHeader,
         txn: Txn,
         digest: Option<TxnDigest>,
     },
-    /// Waits for all txns before it.
+    /// Waits for all txns before it; on a learner, for the word of the leader.
     Sync { xid: i32, path: Option<String> },
+    /// A learner's sync, which waits for all txns before it.
+    LearnerSync { link: LinkId },
+    /// A request that the leader was asked to propose.
+    Forwarded { cxid: i32 },
 }
 
 /// The writing side of one server.
 #[derive(Debug)]
 pub struct ServerCore {
-    shared: Arc<Shared>,
-    sessions: SessionTable,
-    next_session_id: SessionId,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) sessions: SessionTable,
+    pub(crate) next_session_id: SessionId,
     /// What is proposed and not applied: the state that the next request is checked against.
-    overlay: Overlay,
+    pub(crate) overlay: Overlay,
     /// The newest zxid given out; every txn in `in_flight` has a zxid up to this one, in order.
-    last_proposed: Zxid,
-    in_flight: VecDeque<InFlight>,
+    pub(crate) last_proposed: Zxid,
+    pub(crate) in_flight: VecDeque<InFlight>,
     /// How many steps were ever taken from the front of `in_flight`: the number of its first.
     steps_done: u64,
     /// The number of the newest step of each connection that has one in flight.
-    newest_step: HashMap<ConnectionId, u64>,
-    actions: VecDeque<Action>,
+    pub(crate) newest_step: HashMap<ConnectionId, u64>,
+    pub(crate) actions: VecDeque<Action>,
     /// When to look for containers and znodes whose time is over.
-    container_check_ms: u64,
+    pub(crate) container_check_ms: u64,
     /// Candidates found at that look, and when the next of them is removed.
-    container_candidates: VecDeque<String>,
+    pub(crate) container_candidates: VecDeque<String>,
     container_removal_ms: u64,
+    /// `None` for a server that stands alone.
+    pub(crate) member: Option<Member>,
     /// Kept between batches for its memory.
-    to_wake: Vec<Arc<Client>>,
+    pub(crate) to_wake: Vec<Arc<Client>>,
 }
 
 impl ServerCore {
@@ -208,6 +238,7 @@ impl ServerCore {
             container_check_ms: now.monotonic_ms + shared.settings.containers.check_interval_ms,
             container_candidates: VecDeque::new(),
             container_removal_ms: 0,
+            member: None,
             to_wake: Vec::new(),
             shared,
         }
@@ -230,29 +261,37 @@ impl ServerCore {
                 session,
                 cxid,
                 request,
+                body,
                 identities,
             } => {
-                self.write(now, client, session, cxid, request, &identities);
+                self.write(now, client, session, cxid, request, body, &identities);
             }
             Event::Read {
                 client,
                 session,
                 read,
             } => self.read(now, client, session, read),
-            Event::Sync { client, path, xid } => {
-                self.enqueue(Step::Sync { xid, path }, SessionId::NONE, Some(client));
-                self.apply_through(now, Zxid::ZERO);
-            }
+            Event::Sync {
+                client,
+                session,
+                path,
+                xid,
+            } => self.sync(now, client, session, path, xid),
             Event::Disconnected { client } => self.disconnected(&client),
             Event::LogDurable { up_to } => self.apply_through(now, up_to),
-            Event::Ensemble(_) | Event::ReplicaReloaded(_) => {
-                unreachable!("a standalone server has no ensemble")
-            }
-            Event::DeadlineReached => {
-                self.expire_sessions(now);
-                self.remove_containers(now);
-            }
+            Event::Ensemble(event) => self.handle_ensemble_event(now, event),
+            Event::ReplicaReloaded(replica) => self.replace_replica(*replica),
+            Event::DeadlineReached => self.handle_deadline(now),
         }
+        self.run_consensus(now);
+    }
+
+    fn handle_deadline(&mut self, now: Now) {
+        if self.proposes() {
+            self.expire_sessions(now);
+            self.remove_containers(now);
+        }
+        self.handle_consensus_deadline(now);
     }
 
     /// The only way out.
@@ -262,6 +301,10 @@ impl ServerCore {
 
     /// When to send [`Event::DeadlineReached`], monotonic ms.
     pub fn next_deadline_ms(&self) -> u64 {
+        let consensus = self.consensus_deadline_ms();
+        if !self.proposes() {
+            return consensus;
+        }
         let containers = match self.container_candidates.is_empty() {
             true => self.container_check_ms,
             false => self.container_removal_ms,
@@ -269,6 +312,7 @@ impl ServerCore {
         self.sessions
             .next_due_ms()
             .map_or(containers, |sessions| sessions.min(containers))
+            .min(consensus)
     }
 
     /// The sessions, for those who want to show them.
@@ -282,24 +326,27 @@ impl ServerCore {
     }
 
     fn open_session(&mut self, now: Now, client: Arc<Client>, timeout_ms: i32) {
+        if !self.serves() {
+            self.deliver(&client, Delivery::Close(CloseReason::NotServing));
+            return;
+        }
         let id = self.next_session_id;
         self.next_session_id = SessionId(id.0 + 1);
         let session = self.sessions.add(id, timeout_ms, now.monotonic_ms);
-        self.sessions.set_client(id, &client);
+        self.sessions.set_owner(id, Owner::Client(client.clone()));
         client.set_session(session, timeout_ms);
         self.shared
             .replica
             .write()
             .clients
             .insert(client.id, client.clone());
-        self.propose(
-            now,
-            id,
-            0,
-            WriteRequest::CreateSession { timeout_ms },
-            &[],
-            Some(client),
-        );
+        if self.proposes() {
+            let request = WriteRequest::CreateSession { timeout_ms };
+            self.propose(now, id, 0, request, &[], Some(client));
+        } else {
+            let body = timeout_ms.to_be_bytes();
+            self.forward(id, 0, OpCode::CreateSession, &body, &[], client);
+        }
     }
 
     fn renew_session(
@@ -310,18 +357,27 @@ impl ServerCore {
         password: &[u8],
         timeout_ms: i32,
     ) {
+        if !self.serves() {
+            self.deliver(client, Delivery::Close(CloseReason::NotServing));
+            return;
+        }
         // The newest connection wins, even one with a wrong password (client spec, section 2.4, step 9).
         if let Some(before) = self.sessions.client_of(id).cloned() {
             self.sessions.drop_client(id, &before);
             self.deliver(&before, Delivery::Close(CloseReason::SessionRenewedElsewhere));
         }
-        let known = id != SessionId::NONE && password == session_password(id);
-        let renewed = if known {
-            self.sessions.renew(id, client, timeout_ms, now.monotonic_ms)
+        if id == SessionId::NONE || password != session_password(id) {
+            self.deliver(client, Delivery::SessionRefused);
+        } else if self.proposes() {
+            self.admit_renewed(now, client, id, timeout_ms);
         } else {
-            None
-        };
-        match renewed {
+            self.ask_leader_for_session(client, id, timeout_ms);
+        }
+    }
+
+    /// Gives a session that came back to its new connection, if it lives.
+    pub(crate) fn admit_renewed(&mut self, now: Now, client: &Arc<Client>, id: SessionId, timeout_ms: i32) {
+        match self.sessions.renew(id, client, timeout_ms, now.monotonic_ms) {
             Some(session) => {
                 client.set_session(session.clone(), timeout_ms);
                 self.shared
@@ -335,6 +391,7 @@ impl ServerCore {
         }
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the whole of one request")]
     fn write(
         &mut self,
         now: Now,
@@ -342,6 +399,7 @@ impl ServerCore {
         session: SessionId,
         cxid: i32,
         request: WriteRequest,
+        body: Option<ForwardBody>,
         identities: &[Id],
     ) {
         // A newer connection may have the session, or it has ended; then this one is being closed.
@@ -351,11 +409,27 @@ impl ServerCore {
         if matches!(request, WriteRequest::CloseSession) {
             self.sessions.begin_close(session);
         }
-        self.propose(now, session, cxid, request, identities, Some(client));
+        if self.proposes() {
+            self.propose(now, session, cxid, request, identities, Some(client));
+        } else if let Some(ForwardBody { op, bytes }) = body {
+            self.forward(session, cxid, op, &bytes, identities, client);
+        }
+    }
+
+    fn sync(&mut self, now: Now, client: Arc<Client>, session: SessionId, path: Option<String>, xid: i32) {
+        if !self.has_live_session(&client, session) {
+            return;
+        }
+        if self.proposes() {
+            self.enqueue(Step::Sync { xid, path }, session, Some(client));
+            self.apply_through(now, Zxid::ZERO);
+        } else {
+            self.forward_sync(client, session, path, xid);
+        }
     }
 
     /// Turns a request into the next txn of the history, a failed one into an error txn.
-    fn propose(
+    pub(crate) fn propose(
         &mut self,
         now: Now,
         session: SessionId,
@@ -364,7 +438,11 @@ impl ServerCore {
         identities: &[Id],
         client: Option<Arc<Client>>,
     ) {
-        let zxid = next_zxid(self.last_proposed);
+        let Some(zxid) = self.next_zxid() else {
+            // The epoch is used up. This leader steps down when all it has proposed is committed, and closes all
+            // connections.
+            return;
+        };
         let header = TxnHeader {
             session,
             cxid,
@@ -385,11 +463,14 @@ impl ServerCore {
         self.last_proposed = zxid;
         let mut entry = Vec::with_capacity(128);
         wire::encode_txn_entry(&mut entry, &header, &txn, digest.as_ref());
-        self.actions.push_back(Action::AppendToLog { zxid, entry });
+        match &mut self.member {
+            None => self.actions.push_back(Action::AppendToLog { zxid, entry }),
+            Some(member) => member.propose(zxid, entry, now),
+        }
         self.enqueue(Step::Txn { header, txn, digest }, session, client);
     }
 
-    fn enqueue(&mut self, step: Step, session: SessionId, client: Option<Arc<Client>>) {
+    pub(crate) fn enqueue(&mut self, step: Step, session: SessionId, client: Option<Arc<Client>>) {
         if let Some(client) = &client {
             self.newest_step
                 .insert(client.id, self.steps_done + self.in_flight.len() as u64);
@@ -481,41 +562,55 @@ impl ServerCore {
         );
     }
 
-    /// Applies everything in flight that is durable, and answers it.
-    fn apply_through(&mut self, now: Now, durable: Zxid) {
-        let is_ready = |next: &mut InFlight| match next.step {
-            Step::Txn { header, .. } => header.zxid <= durable,
-            Step::Sync { .. } => true,
-        };
+    /// Applies everything in flight through `committed`, and answers it.
+    pub(crate) fn apply_through(&mut self, now: Now, committed: Zxid) {
         let shared = self.shared.clone();
-        let mut next = self.in_flight.pop_front_if(is_ready);
+        let mut next = self.take_ready_step(committed);
         while next.is_some() {
             let mut replica = shared.replica.write();
             for _ in 0..APPLY_BATCH_MAX {
                 let Some(step) = next else { break };
                 self.finish_step(now, &mut replica, step);
-                next = self.in_flight.pop_front_if(is_ready);
+                next = self.take_ready_step(committed);
             }
             drop(replica);
             self.actions.extend(self.to_wake.drain(..).map(Action::Wake));
         }
     }
 
-    fn finish_step(&mut self, now: Now, replica: &mut Replica, done: InFlight) {
+    /// Takes the first step, when nothing before it is left to wait for.
+    pub(crate) fn take_ready_step(&mut self, committed: Zxid) -> Option<InFlight> {
+        let is_ready = match self.in_flight.front()?.step {
+            Step::Txn { header, .. } => header.zxid <= committed,
+            Step::Sync { .. } | Step::LearnerSync { .. } => true,
+            Step::Forwarded { .. } => false,
+        };
+        if is_ready { self.take_step() } else { None }
+    }
+
+    /// Takes the first step.
+    pub(crate) fn take_step(&mut self) -> Option<InFlight> {
+        let step = self.in_flight.pop_front()?;
+        if let Some(client) = &step.client
+            && self.newest_step.get(&client.id) == Some(&self.steps_done)
+        {
+            self.newest_step.remove(&client.id);
+        }
+        self.steps_done += 1;
+        Some(step)
+    }
+
+    pub(crate) fn finish_step(&mut self, now: Now, replica: &mut Replica, done: InFlight) {
         let InFlight {
             step,
             client,
             session,
             reads,
         } = done;
-        if let Some(client) = &client
-            && self.newest_step.get(&client.id) == Some(&self.steps_done)
-        {
-            self.newest_step.remove(&client.id);
-        }
-        self.steps_done += 1;
         match step {
             Step::Txn { header, txn, digest } => self.apply(replica, header, txn, digest, client.clone()),
+            Step::LearnerSync { link } => self.answer_learner_sync(link),
+            Step::Forwarded { .. } => unreachable!("a forwarded request ends with the txn it became"),
             Step::Sync { xid, path } => {
                 let mut frames = Vec::new();
                 wire::reply(&mut frames, xid, replica.last_processed, |encoder| {
@@ -532,14 +627,26 @@ impl ServerCore {
                 }
             }
         }
+        self.answer_reads(now, replica, client.as_ref(), session, reads);
+    }
+
+    /// Answers what a connection asked behind a step that is done now.
+    pub(crate) fn answer_reads(
+        &mut self,
+        now: Now,
+        replica: &Replica,
+        client: Option<&Arc<Client>>,
+        session: SessionId,
+        reads: Vec<DelayedRead>,
+    ) {
         for read in reads {
-            if let Some(client) = &client {
+            if let Some(client) = client {
                 self.answer(now, replica, client, session, &read);
             }
         }
     }
 
-    fn apply(
+    pub(crate) fn apply(
         &mut self,
         replica: &mut Replica,
         header: TxnHeader,
@@ -548,6 +655,7 @@ impl ServerCore {
         client: Option<Arc<Client>>,
     ) {
         let TxnHeader { session, zxid, .. } = header;
+        let is_own = self.proposes();
         let ends_session = matches!(txn, Txn::CloseSession { .. });
         let begins_session = match txn {
             Txn::CreateSession { timeout_ms } => Some(timeout_ms),
@@ -561,11 +669,17 @@ impl ServerCore {
                 zxid,
                 to_wake: &mut self.to_wake,
             };
-            replica.tree.apply(&header, txn, &mut |change| fire.fire(&change))
+            let on_change = &mut |change: Change<'_>| fire.fire(&change);
+            if is_own {
+                replica.tree.apply(&header, txn, on_change)
+            } else {
+                replica.tree.follow(&header, txn, on_change)
+            }
         };
         replica.advance(zxid);
         self.overlay.committed(zxid);
-        if digest.is_some_and(|predicted| predicted != replica.tree.digest()) {
+        // Before a member serves, its tree may be a fuzzy snapshot, which holds effects of later txns.
+        if self.serves() && digest.is_some_and(|predicted| predicted != replica.tree.digest()) {
             self.shared.stats.digest_mismatches.fetch_add(1, Relaxed);
         }
         if let Some(timeout_ms) = begins_session {
@@ -597,7 +711,7 @@ impl ServerCore {
     }
 
     /// Delivers while the replica is held; the connection is woken once it is free.
-    fn deliver_later(&mut self, client: Arc<Client>, delivery: Delivery) {
+    pub(crate) fn deliver_later(&mut self, client: Arc<Client>, delivery: Delivery) {
         if client.deliver(delivery, self.shared.settings.limits.deliveries_waiting_max) {
             self.to_wake.push(client);
         }
@@ -611,6 +725,7 @@ impl ServerCore {
         if let Some((session, _)) = client.session() {
             self.sessions.drop_client(session.id, client);
         }
+        self.forget_revalidation(client);
     }
 
     fn expire_sessions(&mut self, now: Now) {
@@ -649,9 +764,29 @@ impl ServerCore {
         }
     }
 
-    fn deliver(&mut self, client: &Arc<Client>, delivery: Delivery) {
+    pub(crate) fn deliver(&mut self, client: &Arc<Client>, delivery: Delivery) {
         if client.deliver(delivery, usize::MAX) {
             self.actions.push_back(Action::Wake(client.clone()));
+        }
+    }
+}
+
+impl ServerCore {
+    /// Whether this server turns requests into txns itself.
+    pub(crate) fn proposes(&self) -> bool {
+        matches!(self.standing(), Standing::Standalone | Standing::Leading)
+    }
+
+    /// Whether clients are served.
+    pub(crate) fn serves(&self) -> bool {
+        self.standing() != Standing::Looking
+    }
+
+    /// The zxid of the next txn; `None` when there can be no further one in this epoch.
+    fn next_zxid(&self) -> Option<Zxid> {
+        match &self.member {
+            None => Some(next_zxid(self.last_proposed)),
+            Some(member) => member.next_zxid(self.last_proposed),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use oxkeeper_types::{ServerId, SessionId};
+use oxkeeper_zab::LinkId;
 
 use crate::Client;
 
@@ -77,8 +78,28 @@ struct Session {
     timeout_ms: i32,
     /// The key in `due` under which this session is found.
     due_ms: u64,
-    /// The connection that opened or renewed it last, while it lasts.
-    client: Option<Arc<Client>>,
+    /// Who speaks for it.
+    owner: Option<Owner>,
+}
+
+/// Through whom a session came last. Only what comes from there is its client's (quorum spec, 7.7).
+#[derive(Clone, Debug)]
+pub(crate) enum Owner {
+    /// A connection of this server, while it lasts.
+    Client(Arc<Client>),
+    /// A learner, over this link. When the link is gone, the session's client must show up again first.
+    Learner(LinkId),
+}
+
+/// What a leader says to a request that a learner forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// It may go on.
+    Granted,
+    /// There is no such session, or its end is decided.
+    Expired,
+    /// The session has come through somebody else since.
+    Moved,
 }
 
 /// All sessions that this server tracks.
@@ -115,7 +136,7 @@ impl SessionTable {
             handle: handle.clone(),
             timeout_ms,
             due_ms,
-            client: None,
+            owner: None,
         };
         let earlier = self.sessions.insert(id, session);
         assert!(earlier.is_none(), "session {id} was given out twice");
@@ -146,7 +167,7 @@ impl SessionTable {
             .filter(|session| !session.handle.is_closing())?;
         session.handle.touch(now_ms);
         session.timeout_ms = timeout_ms;
-        session.client = Some(client.clone());
+        session.owner = Some(Owner::Client(client.clone()));
         let handle = session.handle.clone();
         let before = std::mem::replace(&mut session.due_ms, due_ms);
         self.undue(id, before);
@@ -154,27 +175,81 @@ impl SessionTable {
         Some(handle)
     }
 
-    /// The connection that has the session now.
+    /// The connection of this server that has the session now.
     pub(crate) fn client_of(&self, id: SessionId) -> Option<&Arc<Client>> {
-        self.sessions.get(&id)?.client.as_ref()
+        match &self.sessions.get(&id)?.owner {
+            Some(Owner::Client(client)) => Some(client),
+            Some(Owner::Learner(_)) | None => None,
+        }
     }
 
-    pub(crate) fn set_client(&mut self, id: SessionId, client: &Arc<Client>) {
+    pub(crate) fn set_owner(&mut self, id: SessionId, owner: Owner) {
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.client = Some(client.clone());
+            session.owner = Some(owner);
         }
+    }
+
+    /// Whether a learner may speak for the session; it may from now on when nobody did.
+    pub(crate) fn claim(&mut self, id: SessionId, link: LinkId) -> Claim {
+        match self.sessions.get_mut(&id) {
+            Some(session) if !session.handle.is_closing() => match &session.owner {
+                None => {
+                    session.owner = Some(Owner::Learner(link));
+                    Claim::Granted
+                }
+                Some(Owner::Learner(owner)) if *owner == link => Claim::Granted,
+                Some(Owner::Learner(_) | Owner::Client(_)) => Claim::Moved,
+            },
+            Some(_) | None => Claim::Expired,
+        }
+    }
+
+    /// A learner has heard from the session. False when there is none, or its end is decided.
+    pub(crate) fn touch(&mut self, id: SessionId, timeout_ms: i32, now_ms: u64) -> bool {
+        match self.sessions.get_mut(&id) {
+            Some(session) if !session.handle.is_closing() => {
+                session.handle.touch(now_ms);
+                session.timeout_ms = timeout_ms;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The sessions heard of after `since_ms`, with their timeouts. Those whose connection is gone are forgotten:
+    /// for a learner, whose leader is told of them now and knows them better.
+    pub(crate) fn take_touches(&mut self, since_ms: u64) -> Vec<(SessionId, i32)> {
+        let touches = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.handle.last_heard_ms.load(Relaxed) >= since_ms)
+            .map(|(&id, session)| (id, session.timeout_ms))
+            .collect();
+        let gone: Vec<SessionId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.owner.is_none())
+            .map(|(&id, _)| id)
+            .collect();
+        for id in gone {
+            self.remove(id);
+        }
+        touches
     }
 
     /// The connection ended; the session goes on, unless another connection has it already.
     pub(crate) fn drop_client(&mut self, id: SessionId, client: &Client) {
         if let Some(session) = self.sessions.get_mut(&id)
-            && session
-                .client
-                .as_ref()
-                .is_some_and(|current| current.id == client.id)
+            && let Some(Owner::Client(current)) = &session.owner
+            && current.id == client.id
         {
-            session.client = None;
+            session.owner = None;
         }
+    }
+
+    /// Whether there is such a session, its end decided or not.
+    pub(crate) fn contains(&self, id: SessionId) -> bool {
+        self.sessions.contains_key(&id)
     }
 
     /// Whether the session exists and its end is not decided.
@@ -197,12 +272,15 @@ impl SessionTable {
         true
     }
 
-    /// Forgets a session whose end was applied, and says which connection has it.
+    /// Forgets a session whose end was applied, and says which connection of this server has it.
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Arc<Client>> {
         let session = self.sessions.remove(&id)?;
         session.handle.closing.store(true, Relaxed);
         self.undue(id, session.due_ms);
-        session.client
+        match session.owner {
+            Some(Owner::Client(client)) => Some(client),
+            Some(Owner::Learner(_)) | None => None,
+        }
     }
 
     /// The sessions whose time is over (S5: nobody was heard within the timeout). The caller ends them.

@@ -7,6 +7,10 @@ use oxkeeper_tree::TreeSettings;
 pub struct CoreSettings {
     /// How znodes, ACLs and quotas behave.
     pub tree: TreeSettings,
+    /// What the znode of the configuration shows on a member of an ensemble.
+    pub config_text: Option<String>,
+    /// The version of that configuration.
+    pub config_version: i64,
     /// The basic unit of time, ms (`tickTime`); sessions expire on its multiples.
     pub tick_ms: u64,
     /// The shortest session timeout granted, ms (`minSessionTimeout`).
@@ -74,6 +78,9 @@ pub struct LimitSettings {
     pub output_bytes_high_water: usize,
     /// Watch events and replies waiting for a connection that does not read, count; it is closed when there are more.
     pub deliveries_waiting_max: usize,
+    /// Txns that a leader has proposed and not committed, and learners' syncs behind them. A learner that asks for
+    /// more loses its link, and with it the requests of its clients.
+    pub proposals_outstanding_max: usize,
     /// Requests in work in the whole server before connections wait (`request_throttle_max_requests`), 0 for none.
     pub throttle_requests_max: usize,
     /// How long a request may wait in that queue before it is refused, ms (`throttled_op_wait_time`), 0 for ever.
@@ -94,6 +101,7 @@ impl Default for LimitSettings {
             delayed_reads_max: 64,
             output_bytes_high_water: 256 * 1024,
             deliveries_waiting_max: 1_000_000,
+            proposals_outstanding_max: 1_000_000,
             throttle_requests_max: 0,
             throttled_op_wait_ms: 0,
             large_request_threshold: None,
@@ -136,6 +144,8 @@ impl Default for CoreSettings {
     fn default() -> CoreSettings {
         CoreSettings {
             tree: TreeSettings::default(),
+            config_text: None,
+            config_version: 0,
             tick_ms: 3000,
             session_timeout_ms_min: 6000,
             session_timeout_ms_max: 60_000,

@@ -42,7 +42,9 @@ fn drive(mut core: ServerCore, events: &Receiver<Event>) {
                     Action::AppendToLog { zxid, .. } => durable = Some(zxid),
                     Action::Wake(client) => client.wake(),
                     Action::ReportQuota(_) => {}
-                    Action::Ensemble(_) => unreachable!("a standalone server has no ensemble"),
+                    Action::ReportPeer { .. } | Action::Ensemble(_) => {
+                        unreachable!("a standalone server has no ensemble")
+                    }
                 }
             }
             let Some(up_to) = durable else { break };

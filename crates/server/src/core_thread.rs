@@ -54,6 +54,7 @@ fn carry_out(core: &mut ServerCore, disk: &Sender<Vec<Append>>) {
             Action::AppendToLog { zxid, entry } => appends.push(Append { zxid, entry }),
             Action::Wake(client) => client.wake(),
             Action::ReportQuota(exceeded) => tracing::warn!("{exceeded}"),
+            Action::ReportPeer { what, .. } => tracing::warn!("{what}"),
             Action::Ensemble(_) => unreachable!("a standalone server has no ensemble"),
         }
     }

@@ -26,6 +26,8 @@ pub(crate) fn core_settings(config: &ServerConfig) -> CoreSettings {
             hash_seed: fastrand::u64(..),
             ..TreeSettings::default()
         },
+        config_text: None,
+        config_version: 0,
         tick_ms: u64::from(session.tick_time_ms),
         session_timeout_ms_min: timeout(session.timeout_ms_min),
         session_timeout_ms_max: timeout(session.timeout_ms_max),

@@ -108,10 +108,10 @@ impl Tree {
     /// Puts the configuration of the ensemble into its znode, as Java does at every start, outside of all txns.
     pub fn set_config(&mut self, config: Box<[u8]>, config_version: Zxid, time_ms: i64) {
         let path = oxkeeper_types::CONFIG_PATH;
-        let id = self
-            .znodes
-            .lookup(path)
-            .expect("every tree has the configuration's znode");
+        let Some(id) = self.znodes.lookup(path) else {
+            // A tree that came from elsewhere may lack it.
+            return;
+        };
         self.update_data(id, path, Some(config), |stat| {
             stat.version = -1;
             stat.mzxid = config_version;

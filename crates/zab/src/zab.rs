@@ -437,6 +437,14 @@ impl Zab {
         }
     }
 
+    /// The link of a learner to its leader.
+    pub fn leader_link(&self) -> Option<LinkId> {
+        match &self.role {
+            Role::Learning(learner) => learner.link(),
+            Role::Settling(_) | Role::Looking | Role::Leading(_) => None,
+        }
+    }
+
     /// The end of the history that this server has, delivered or not.
     pub fn last_zxid(&self) -> Zxid {
         self.context.history().last()

@@ -499,7 +499,9 @@ impl Sim {
                 }
                 Action::Wake(client) => client.wake(),
                 Action::ReportQuota(_) => self.quota_reports += 1,
-                Action::Ensemble(_) => unreachable!("a standalone server has no ensemble"),
+                Action::ReportPeer { .. } | Action::Ensemble(_) => {
+                    unreachable!("a standalone server has no ensemble")
+                }
             }
         }
     }

@@ -283,6 +283,7 @@ impl Leader {
                 | Step::AwaitingEpoch
                 | Step::AwaitingAckEpoch
                 | Step::ReadingLog { .. }
+                | Step::SendingSnapshot
                 | Step::AwaitingNewLeaderAck
                 | Step::Synced
                 | Step::Active => None,
@@ -295,6 +296,14 @@ impl Leader {
 
     /// Brings a learner whose history ends at `peer` to ours.
     fn synchronize(&mut self, link: LinkId, peer: Zxid, context: &mut Context) {
+        // What it acknowledged over an earlier link it may now be told to forget; it will be sent again.
+        if let Some(learner) = self.learners.get(&link)
+            && context.guards(PlantedBug::AcksSurviveReconnect)
+        {
+            for outstanding in &mut self.outstanding {
+                outstanding.acks.remove(&learner.server);
+            }
+        }
         let history = context.history();
         match history.plan(peer, self.committed, &context.settings) {
             SyncPlan::Diff => {
@@ -344,11 +353,37 @@ impl Leader {
         Ok(())
     }
 
+    /// Sends the tree. While it is walked, txns go on to be applied: the stream has effects of some of them. They all
+    /// follow as committed history, so that whatever comes after NEWLEADER is applied to exactly the tree that its
+    /// leader had.
     fn send_snapshot(&mut self, link: LinkId, context: &mut Context) {
         let zxid = context.history().delivered();
         context.send(link, Message::Snap(zxid));
         context.push(Action::SendSnapshot(link));
-        self.send_proposals(link, Vec::new(), zxid, context);
+        self.send_committed(link, Vec::new(), zxid, context);
+        if let Some(learner) = self.learners.get_mut(&link) {
+            learner.step = Step::SendingSnapshot;
+        }
+        if !context.guards(PlantedBug::NewLeaderBeforeSnapshotSent) {
+            self.send_new_leader(link, context);
+        }
+    }
+
+    /// The walk is over, and all its effects are of txns that were committed before.
+    pub(crate) fn handle_snapshot_sent(&mut self, link: LinkId, context: &mut Context) {
+        if let Some(learner) = self.learners.get_mut(&link)
+            && learner.step == Step::SendingSnapshot
+        {
+            learner.heard_ms = context.now_ms;
+            self.send_new_leader(link, context);
+        }
+    }
+
+    /// Part of a snapshot has left.
+    pub(crate) fn handle_progress(&mut self, link: LinkId, context: &Context) {
+        if let Some(learner) = self.learners.get_mut(&link) {
+            learner.heard_ms = context.now_ms;
+        }
     }
 
     fn send_history(
@@ -360,44 +395,41 @@ impl Leader {
         context: &mut Context,
     ) {
         context.send(link, method);
-        self.send_proposals(link, entries, after, context);
+        self.send_committed(link, entries, after, context);
+        self.send_new_leader(link, context);
     }
 
-    /// Sends what is committed after `after`, beginning with `entries`; then NEWLEADER; then what is not committed yet.
-    /// From here on the learner gets every proposal: no txn can fall between the history and the broadcast.
+    /// Sends `entries`, and what is committed after `after`.
+    fn send_committed(&self, link: LinkId, entries: Vec<Entry>, after: Zxid, context: &mut Context) {
+        let window = context.history().after(after);
+        let window: Vec<Entry> = window
+            .take_while(|entry| entry.zxid <= self.committed)
+            .cloned()
+            .collect();
+        for entry in entries.into_iter().chain(window) {
+            context.send_committed(link, entry);
+        }
+    }
+
+    /// Sends NEWLEADER, then what is not committed yet. From here on the learner gets every proposal: no txn can fall
+    /// between the history and the broadcast.
     ///
     /// Java's leaders send NEWLEADER last. Learners before 3.9.3 then fail when a commit comes after NEWLEADER whose
     /// proposal came before (ZOOKEEPER-4394), and may acknowledge that proposal first (ZOOKEEPER-4685): under load
     /// they could hardly ever join.
-    fn send_proposals(&mut self, link: LinkId, entries: Vec<Entry>, after: Zxid, context: &mut Context) {
-        let committed = self.committed;
+    fn send_new_leader(&mut self, link: LinkId, context: &mut Context) {
         let Some(learner) = self.learners.get_mut(&link) else {
             return;
         };
-        // What it acknowledged over an earlier link it may just have been told to forget; it will be sent again.
-        if context.guards(PlantedBug::AcksSurviveReconnect) {
-            for outstanding in &mut self.outstanding {
-                outstanding.acks.remove(&learner.server);
-            }
-        }
-        let window: Vec<Entry> = context.history().after(after).cloned().collect();
-        let (history, outstanding): (Vec<Entry>, Vec<Entry>) = entries
-            .into_iter()
-            .chain(window)
-            .partition(|entry| entry.zxid <= committed);
-        for entry in history {
-            let zxid = entry.zxid;
-            context.send(link, Message::Proposal(entry));
-            context.send(link, Message::Commit(zxid));
-        }
         let new_leader = Message::NewLeader { epoch: self.epoch };
         let new_leader_first = context.guards(PlantedBug::NewLeaderLast);
         if new_leader_first {
             context.send(link, new_leader.clone());
         }
-        for entry in outstanding {
-            // Observers are informed when it is committed.
-            if !learner.observer {
+        // Observers are informed when it is committed.
+        if !learner.observer {
+            let outstanding: Vec<Entry> = context.history().after(self.committed).cloned().collect();
+            for entry in outstanding {
                 learner.note_proposed(entry.zxid, context.now_ms);
                 context.send(link, Message::Proposal(entry));
             }
@@ -496,7 +528,9 @@ impl Leader {
             let entry = entry.filter(|entry| entry.zxid == self.committed);
             let entry = entry.expect("a proposal is in the history of its leader until it is delivered");
             for (link, learner) in &self.learners {
-                if learner.forwarding && learner.observer {
+                if learner.step == Step::SendingSnapshot {
+                    context.send_committed(*link, entry.clone());
+                } else if learner.forwarding && learner.observer {
                     context.send(*link, Message::Inform(entry.clone()));
                 } else if learner.forwarding {
                     context.send(*link, Message::Commit(entry.zxid));

@@ -163,8 +163,15 @@ impl Learner {
         }
     }
 
+    /// Part of a snapshot has come in.
+    pub(crate) fn handle_progress(&self, context: &mut Context) {
+        if self.step == Step::Receiving {
+            self.note_heard(context);
+        }
+    }
+
     /// The leader lives: give it `initLimit` while it may have much to send, `syncLimit` afterwards.
-    fn note_heard(&mut self, context: &mut Context) {
+    fn note_heard(&self, context: &mut Context) {
         let early = matches!(
             self.step,
             Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync | Step::Receiving

@@ -38,6 +38,8 @@ pub enum PlantedBug {
     CommitWithoutQuorum,
     /// Proposals made while a learner is synchronised are not forwarded to it.
     ForwardAfterNewLeader,
+    /// NEWLEADER leaves while the snapshot before it is still being taken: effects of later txns are in it.
+    NewLeaderBeforeSnapshotSent,
     /// A leader sends uncommitted proposals before NEWLEADER, as Java's do. Our learners take it; those before 3.9.3
     /// fail (ZOOKEEPER-4394).
     NewLeaderLast,

@@ -76,6 +76,18 @@ pub enum Event {
         /// Over which link.
         link: LinkId,
     },
+    /// The walk that [`Action::SendSnapshot`] asked for is over: everything that it saw was delivered before this
+    /// event. What is sent over the link from here on comes after the whole snapshot, as does what was sent since.
+    SnapshotSent {
+        /// Over which link.
+        link: LinkId,
+    },
+    /// A part of a snapshot has left or come in: a sign of life. To be told now and then, several times in
+    /// `syncLimit`, because a snapshot may take longer than the other side may be silent.
+    SnapshotProgress {
+        /// Over which link.
+        link: LinkId,
+    },
     /// This write and all before it are durable.
     Durable {
         /// Which.
@@ -135,7 +147,8 @@ pub enum Action {
         /// What.
         message: Message,
     },
-    /// Send the tree as it is now, after the SNAP packet sent just before.
+    /// Send the tree, after the SNAP packet sent just before and before all that is sent later. The walk begins
+    /// with the tree as it is now or later, and [`Event::SnapshotSent`] tells its end.
     SendSnapshot(LinkId),
     /// Read the txns from `from` (with it) to `to` (with it) from the log on disk, if they are not too many.
     ReadLog {
@@ -270,6 +283,13 @@ impl Context {
         self.push(Action::Send { link, message });
     }
 
+    /// Sends a txn of the history, or one that is committed before a learner has the history.
+    pub(crate) fn send_committed(&mut self, link: LinkId, entry: Entry) {
+        let zxid = entry.zxid;
+        self.send(link, Message::Proposal(entry));
+        self.send(link, Message::Commit(zxid));
+    }
+
     pub(crate) fn write(&mut self, write: Write) {
         let id = self.journal.begin(write.clone(), self.incarnation);
         self.push(Action::Write { id, write });
@@ -384,6 +404,22 @@ impl Zab {
                 Role::Learning(learner) if learner.link() == Some(link) => learner.handle_snapshot(),
                 Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
             },
+            Event::SnapshotSent { link } => {
+                if let Role::Leading(leader) = &mut self.role {
+                    leader.handle_snapshot_sent(link, &mut self.context);
+                }
+                Ok(())
+            }
+            Event::SnapshotProgress { link } => {
+                match &mut self.role {
+                    Role::Leading(leader) => leader.handle_progress(link, &self.context),
+                    Role::Learning(learner) if learner.link() == Some(link) => {
+                        learner.handle_progress(&mut self.context);
+                    }
+                    Role::Settling(_) | Role::Looking | Role::Learning(_) => {}
+                }
+                Ok(())
+            }
             Event::Durable { write } => self.handle_durable(write, false),
             Event::TruncateRefused { write } => self.handle_durable(write, true),
             Event::WriteFailed => {

@@ -28,6 +28,7 @@ const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
     (PlantedBug::CounterNotWatched, 10),
     (PlantedBug::LeadWithoutQuorum, 50),
     (PlantedBug::VoteKeepsOldEpoch, 100),
+    (PlantedBug::NewLeaderBeforeSnapshotSent, 20),
 ];
 
 #[test]
@@ -78,6 +79,7 @@ fn survey_of_all_guards() {
         CommitWithoutQuorum,
         ForwardAfterNewLeader,
         NewLeaderLast,
+        NewLeaderBeforeSnapshotSent,
         VoteKeepsOldEpoch,
         CounterNotWatched,
         LeadWithoutQuorum,

@@ -118,6 +118,112 @@ fn newleader_before_the_snapshot_came_in_whole_is_a_fault() {
     assert_eq!(ended(&actions), Some(Reason::Fault(PeerFault::Unexpected)));
 }
 
+/// The stream shows effects of what is applied while it is taken. A learner must know them for history, and apply what
+/// comes after NEWLEADER to exactly the tree that its leader had.
+#[test]
+fn what_is_committed_while_a_snapshot_is_sent_comes_as_history_and_newleader_after_it() {
+    for is_observer in [false, true] {
+        let mut leader = Server::leader(recovered(4, &[z(4, 1)], Zxid::ZERO), &[]);
+        let propose = |leader: &mut Server, counter| {
+            let txn = entry(z(5, counter)).txn;
+            leader.tell(Event::Propose {
+                zxid: z(5, counter),
+                txn,
+            });
+            leader.settle_disk();
+        };
+        let to = |link, actions: &[Action]| {
+            let of_link = actions.iter().filter_map(|action| match action {
+                Action::Send { link: at, message } if *at == link => Some(message.clone()),
+                _ => None,
+            });
+            of_link.collect::<Vec<_>>()
+        };
+        let link = if is_observer {
+            leader.observer(4, 4)
+        } else {
+            leader.learner(2, 4)
+        };
+        let answer = leader.hear(
+            link,
+            Message::AckEpoch {
+                last_zxid: z(3, 9),
+                current_epoch: Some(3),
+            },
+        );
+        assert_eq!(
+            answer,
+            [
+                Action::Send {
+                    link,
+                    message: Message::Snap(z(4, 1))
+                },
+                Action::SendSnapshot(link)
+            ]
+        );
+        propose(&mut leader, 1);
+        propose(&mut leader, 2);
+        let committed = leader.hear(LINK, Message::Ack(z(5, 1)));
+        assert_eq!(
+            to(link, &committed),
+            [Message::Proposal(entry(z(5, 1))), Message::Commit(z(5, 1))]
+        );
+        let new_leader = Message::NewLeader { epoch: 5 };
+        let outstanding = Message::Proposal(entry(z(5, 2)));
+        let sent_whole = sent(&leader.tell(Event::SnapshotSent { link }));
+        if is_observer {
+            assert_eq!(sent_whole, [new_leader]);
+        } else {
+            assert_eq!(sent_whole, [new_leader, outstanding]);
+        }
+        let committed = leader.hear(LINK, Message::Ack(z(5, 2)));
+        let expected = if is_observer {
+            Message::Inform(entry(z(5, 2)))
+        } else {
+            Message::Commit(z(5, 2))
+        };
+        assert_eq!(to(link, &committed), [expected], "now as to all others");
+    }
+}
+
+/// `initLimit` and `syncLimit` are limits of silence. A large snapshot may take longer.
+#[test]
+fn a_snapshot_may_take_longer_than_the_limits_while_it_makes_progress() {
+    let limits_ms = 30_000;
+    let mut follower = Server::follower(recovered(4, &[z(4, 1)], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Snap(z(4, 9)));
+    for _ in 0..10 {
+        assert_eq!(ended(&follower.wait_ms(limits_ms / 2)), None);
+        follower.tell(Event::SnapshotProgress { link: LINK });
+    }
+    assert_eq!(ended(&follower.wait_ms(limits_ms)), Some(Reason::LeaderSilent));
+
+    let mut leader = Server::leader(recovered(4, &[z(4, 1)], Zxid::ZERO), &[]);
+    let link = leader.learner(2, 4);
+    leader.hear(
+        link,
+        Message::AckEpoch {
+            last_zxid: z(3, 9),
+            current_epoch: Some(3),
+        },
+    );
+    let is_dropped = |actions: &[Action]| actions.contains(&Action::CloseLink(link));
+    let wait = |leader: &mut Server, ms: u64| {
+        let mut actions = Vec::new();
+        for _ in 0..ms / 5_000 {
+            leader.hear(LINK, Message::Pong(z(5, 0), [].into()));
+            actions.extend(leader.wait_ms(5_000));
+        }
+        actions
+    };
+    for _ in 0..10 {
+        let actions = wait(&mut leader, limits_ms / 2);
+        assert!(!is_dropped(&actions), "{actions:?}");
+        leader.tell(Event::SnapshotProgress { link });
+    }
+    assert!(is_dropped(&wait(&mut leader, limits_ms + 5_000)));
+}
+
 #[test]
 fn an_observer_logs_and_delivers_what_it_is_informed_of_and_acknowledges_nothing() {
     let mut observer = Server::start(4, recovered(4, &[], Zxid::ZERO), &[]);

@@ -41,6 +41,7 @@ fn every_storm_keeps_the_invariants_and_ends_in_progress() {
         ("DIFF", total.diffs),
         ("TRUNC", total.truncs),
         ("SNAP", total.snaps),
+        ("fuzzy SNAP", total.fuzzy_snaps),
         ("reading the log", total.disk_reads),
         ("rollover", total.rollovers),
         ("crashes", total.crashes),

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  Connected ─FOLLOWERINFO─▶ AwaitingEpoch ─LEADERINFO─▶ AwaitingAckEpoch ─ACKEPOCH─▶ AwaitingPromises
-//!                                                                                        │
-//!  Active ◀─UPTODATE─ Synced ◀─ACK─ AwaitingNewLeaderAck ◀─NEWLEADER─ (ReadingLog) ◀─────┘
+//!                                                                                                     │
+//!  Active ◀─UPTODATE─ Synced ◀─ACK─ AwaitingNewLeaderAck ◀─NEWLEADER─ (ReadingLog, SendingSnapshot) ◀─┘
 //! ```
 
 use oxkeeper_types::{ServerId, Zxid};
@@ -19,8 +19,14 @@ pub(super) enum Step {
     Connected,
     AwaitingEpoch,
     AwaitingAckEpoch,
-    AwaitingPromises { last_zxid: Zxid },
-    ReadingLog { peer: Zxid },
+    AwaitingPromises {
+        last_zxid: Zxid,
+    },
+    ReadingLog {
+        peer: Zxid,
+    },
+    /// Commits go to it as proposal and commit, proposals wait.
+    SendingSnapshot,
     AwaitingNewLeaderAck,
     Synced,
     Active,

@@ -133,6 +133,12 @@ impl World {
         let running = self.running(at);
         let last = running.tree.last().map_or(Zxid::ZERO, |entry| entry.zxid);
         assert!(zxid > last, "Z4, Z5: {} delivers {zxid} after {last}", at + 1);
+        let installed = running.installed;
+        assert!(
+            !running.ahead.remove(&zxid) || zxid <= installed,
+            "T1: {} applies {zxid} again, its snapshot's history ends at {installed}",
+            at + 1
+        );
         running.tree.push(entry);
         let commits = running.leads == Some(zxid.epoch());
         if running.serving.is_some() {
@@ -194,6 +200,12 @@ impl World {
             .iter()
             .filter(|committed_in| **committed_in < epoch)
             .count();
+        let ahead = &self.running(at).ahead;
+        assert!(
+            ahead.is_empty(),
+            "Z3: {} shows effects of {ahead:?}, which it has not applied",
+            at + 1
+        );
         self.running(at).serving = Some(epoch);
         self.compare(at);
         if leader != at {

@@ -1,6 +1,6 @@
 //! A disk that executes writes in order, in groups, late; and loses what is queued when its server crashes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use oxkeeper_types::Zxid;
 use oxkeeper_zab::{Entry, Event, Recovered, Write, WriteId};
@@ -13,6 +13,8 @@ pub(super) struct SimDisk {
     pub(super) history: Vec<Entry>,
     /// What is before this is only in the snapshot and cannot be read txn by txn.
     purged: Zxid,
+    /// What the snapshot of the last installation showed, effects of later txns included.
+    snapshot: Vec<Entry>,
     queued: VecDeque<(WriteId, Write, Vec<Entry>)>,
 }
 
@@ -31,6 +33,18 @@ impl SimDisk {
         self.history
             .binary_search_by_key(&zxid, |entry| entry.zxid)
             .is_ok()
+    }
+
+    /// Effects in the snapshot of txns that are not in `tree`.
+    pub(super) fn ahead_of(&self, tree: &[Entry]) -> BTreeSet<Zxid> {
+        let end = tree.last().map_or(Zxid::ZERO, |entry| entry.zxid);
+        let later = self.snapshot.iter().map(|entry| entry.zxid);
+        later.filter(|zxid| *zxid > end).collect()
+    }
+
+    /// Effects in the snapshot of txns that are not in the log.
+    pub(super) fn ahead(&self) -> BTreeSet<Zxid> {
+        self.ahead_of(&self.history)
     }
 
     pub(super) fn recover(&self, window_entries_max: usize) -> Recovered {
@@ -81,10 +95,12 @@ impl SimDisk {
                 write,
                 Write::Truncate { reload: true, .. } | Write::Install { .. }
             );
-            let installed = staged.clone();
-            let installs = matches!(write, Write::Install { .. });
+            let installed = match &write {
+                Write::Install { zxid, .. } => Some(through(&staged, *zxid)),
+                _ => None,
+            };
             let done = self.execute(write, staged);
-            let new_tree = (reload && done).then(|| if installs { installed } else { self.history.clone() });
+            let new_tree = (reload && done).then(|| installed.unwrap_or_else(|| self.history.clone()));
             let event = if done {
                 Event::Durable { write: id }
             } else {
@@ -135,12 +151,9 @@ impl SimDisk {
                 self.purged = self.purged.min(to);
             }
             Write::Install { zxid, entries, .. } => {
-                assert_eq!(
-                    staged.last().map_or(Zxid::ZERO, |entry| entry.zxid),
-                    zxid,
-                    "SNAP told its end"
-                );
-                self.history = staged;
+                self.history = through(&staged, zxid);
+                assert_eq!(self.last(), zxid, "SNAP told its end");
+                self.snapshot = staged;
                 self.purged = zxid;
                 self.history.extend(entries);
             }
@@ -168,4 +181,10 @@ impl SimDisk {
         }
         true
     }
+}
+
+/// Those through `zxid`.
+fn through(entries: &[Entry], zxid: Zxid) -> Vec<Entry> {
+    let entries = entries.iter().filter(|entry| entry.zxid <= zxid);
+    entries.cloned().collect()
 }

@@ -32,6 +32,8 @@ enum Happening {
     DiskTurn { at: Place, boot: u64 },
     /// A server's deadline.
     Wake { at: Place, boot: u64 },
+    /// The walk of a snapshot goes on.
+    WalkStep { at: Place, boot: u64, link: LinkId },
     /// A learner's dial arrives.
     Dial {
         from: Place,
@@ -61,6 +63,10 @@ struct Running {
     zab: Zab,
     /// What has been applied, in order: the tree.
     tree: Vec<Entry>,
+    /// Effects in the tree of txns that are still to be applied: those that a fuzzy snapshot brought.
+    ahead: BTreeSet<Zxid>,
+    /// The end of the history that was installed with the snapshot: later txns find a tree without their effects.
+    installed: Zxid,
     /// Through which length the tree was compared with the committed history.
     compared: usize,
     serving: Option<u32>,
@@ -110,6 +116,8 @@ pub(crate) struct Stats {
     pub(crate) diffs: u64,
     pub(crate) truncs: u64,
     pub(crate) snaps: u64,
+    /// Snapshots with effects of txns after their zxid.
+    pub(crate) fuzzy_snaps: u64,
     pub(crate) disk_reads: u64,
     pub(crate) refused_truncs: u64,
     pub(crate) rollovers: u64,
@@ -143,6 +151,8 @@ impl World {
         server.running = Some(Running {
             zab: Zab::new(server.settings.clone(), recovered, self.now_ms),
             tree: server.disk.history.clone(),
+            ahead: server.disk.ahead(),
+            installed: Zxid::ZERO,
             compared: 0,
             serving: None,
             leads: None,
@@ -233,10 +243,7 @@ impl World {
                 }
                 self.send(at, link, Item::Message(message));
             }
-            Action::SendSnapshot(link) => {
-                let tree = self.running(at).tree.clone();
-                self.send(at, link, Item::Snapshot(tree));
-            }
+            Action::SendSnapshot(link) => self.begin_walk(at, link),
             Action::ReadLog { link, from, to } => {
                 self.stats.disk_reads += 1;
                 let entries = self.servers[at].disk.read(from, to);
@@ -320,8 +327,15 @@ impl World {
             self.check_current_epoch(at);
         }
         if let Some(tree) = turn.new_tree {
+            let (ahead, installed) = (
+                self.servers[at].disk.ahead_of(&tree),
+                self.servers[at].disk.last(),
+            );
+            self.stats.fuzzy_snaps += u64::from(!ahead.is_empty());
             let running = self.running(at);
             running.tree = tree;
+            running.ahead = ahead;
+            running.installed = installed;
             running.compared = 0;
         }
         if self.servers[at].disk.has_queued() {
@@ -349,7 +363,9 @@ impl World {
         let concerns = match &happening {
             Happening::Event { to, .. } => Some(*to),
             Happening::Arrival { link, direction } => self.receiver(*link, *direction),
-            Happening::DiskTurn { at, .. } | Happening::Wake { at, .. } => Some(*at),
+            Happening::DiskTurn { at, .. } | Happening::WalkStep { at, .. } | Happening::Wake { at, .. } => {
+                Some(*at)
+            }
             Happening::Dial { .. } | Happening::ClientWrite | Happening::Trouble => None,
         };
         if let Some(at) = concerns
@@ -369,6 +385,11 @@ impl World {
             Happening::DiskTurn { at, boot } => {
                 if self.servers[at].boot == boot {
                     self.disk_turn(at);
+                }
+            }
+            Happening::WalkStep { at, boot, link } => {
+                if self.servers[at].boot == boot {
+                    self.walk(at, link);
                 }
             }
             Happening::Wake { at, boot } => {
@@ -437,6 +458,7 @@ impl Stats {
         self.diffs += other.diffs;
         self.truncs += other.truncs;
         self.snaps += other.snaps;
+        self.fuzzy_snaps += other.fuzzy_snaps;
         self.disk_reads += other.disk_reads;
         self.refused_truncs += other.refused_truncs;
         self.rollovers += other.rollovers;

@@ -20,6 +20,18 @@ pub(super) enum Item {
     Close,
 }
 
+/// How many steps the walk of a snapshot has.
+const WALK_STEPS: u32 = 4;
+
+/// A snapshot on its way out: each step sees its part of the tree as it is then, so that the whole is fuzzy.
+#[derive(Debug, Default)]
+struct Walk {
+    step: u32,
+    seen: Vec<Entry>,
+    /// What was sent meanwhile waits for the end of the stream.
+    behind: Vec<Item>,
+}
+
 #[derive(Debug)]
 pub(super) struct Link {
     learner: Place,
@@ -27,6 +39,7 @@ pub(super) struct Link {
     /// Which ends still use it.
     open: [bool; 2],
     flows: BTreeMap<Direction, Flow>,
+    walk: Option<Walk>,
 }
 
 #[derive(Debug, Default)]
@@ -113,6 +126,7 @@ impl World {
             leader,
             open: [true, true],
             flows: flows.into(),
+            walk: None,
         };
         self.net.links.insert(id, link);
         self.tell(leader, Event::LearnerConnected { link: id });
@@ -143,10 +157,62 @@ impl World {
         })
     }
 
+    pub(super) fn begin_walk(&mut self, at: Place, link: LinkId) {
+        if let Some(link) = self.net.links.get_mut(&link) {
+            link.walk = Some(Walk::default());
+        }
+        self.walk(at, link);
+    }
+
+    /// The next step of a snapshot's walk.
+    pub(super) fn walk(&mut self, at: Place, id: LinkId) {
+        let Some(running) = &self.servers[at].running else {
+            return;
+        };
+        let Some(link) = self.net.links.get_mut(&id) else {
+            return;
+        };
+        let Some(walk) = &mut link.walk else {
+            return;
+        };
+        let seen = running
+            .tree
+            .iter()
+            .filter(|entry| entry.zxid.counter() % WALK_STEPS == walk.step);
+        walk.seen.extend(seen.cloned());
+        walk.step += 1;
+        if walk.step < WALK_STEPS {
+            let boot = self.servers[at].boot;
+            let delay = self.rng.u64(0..=self.servers[at].disk_delay_max_ms);
+            self.plan(delay, Happening::WalkStep { at, boot, link: id });
+            return;
+        }
+        let Some(mut walk) = link.walk.take() else {
+            return;
+        };
+        walk.seen.sort_by_key(|entry| entry.zxid);
+        self.send(at, id, Item::Snapshot(walk.seen));
+        for item in walk.behind {
+            self.send(at, id, item);
+        }
+        self.tell(at, Event::SnapshotSent { link: id });
+    }
+
     pub(super) fn send(&mut self, at: Place, link: LinkId, item: Item) {
         let Some(direction) = self.direction_from(at, link) else {
             return;
         };
+        if direction == Direction::ToLearner
+            && let Some(link) = self.net.links.get_mut(&link)
+            && let Some(walk) = &mut link.walk
+        {
+            if !matches!(item, Item::Close) {
+                walk.behind.push(item);
+                return;
+            }
+            // Whoever closes the link sends no more of the snapshot.
+            link.walk = None;
+        }
         let arrives_ms = self.now_ms + self.delay();
         let Some(flow) = self
             .net

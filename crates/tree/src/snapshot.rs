@@ -72,8 +72,17 @@ impl Tree {
         SnapshotCursor(self.znodes.begin_walk())
     }
 
-    /// Visits up to `max` further znodes. False when those were the last. The tree must be held for reading meanwhile, and be the one the walk was begun on.
+    /// Whether the walk was begun on this tree, and not on one that it has replaced.
+    pub fn is_walked_by(&self, cursor: &SnapshotCursor) -> bool {
+        self.znodes.knows_walk(&cursor.0)
+    }
+
+    /// Visits up to `max` further znodes. False when those were the last. The tree must be held for reading meanwhile.
+    ///
+    /// # Panics
+    /// When the walk was begun on another tree.
     pub fn next_znodes(&self, cursor: &mut SnapshotCursor, max: usize, visit: &mut VisitZnode<'_>) -> bool {
+        assert!(self.is_walked_by(cursor), "the walk is of another tree");
         let mut next = ZnodeId::from_number(cursor.0.load(Ordering::Acquire));
         let (mut parent, mut path, mut parent_len) = (ZnodeId::NONE, String::new(), 0);
         for _ in 0..max {

@@ -209,6 +209,12 @@ impl Znodes {
         walk
     }
 
+    /// Whether the walk was begun here.
+    pub(crate) fn knows_walk(&self, walk: &Arc<AtomicU32>) -> bool {
+        let walks = self.walks.lock().unwrap_or_else(PoisonError::into_inner);
+        walks.iter().any(|known| Arc::ptr_eq(known, walk))
+    }
+
     /// Sees to it that no walk goes on at a znode that is about to be removed.
     fn move_walks_on(&mut self, id: ZnodeId) {
         let mut walks = std::mem::take(self.walks.get_mut().unwrap_or_else(PoisonError::into_inner));

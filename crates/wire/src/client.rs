@@ -767,13 +767,19 @@ pub fn encode_acl_list(encoder: &mut Encoder<'_>, acl: &[Acl]) {
 /// # Errors
 /// When the bytes end early or a length is impossible.
 pub fn decode_acl_list(decoder: &mut Decoder<'_>) -> Result<Option<Vec<Acl>>, DecodeError> {
-    decoder.vector(|decoder| {
-        Ok(Acl {
-            permissions: Permissions(decoder.int()?),
-            id: Id::new(
-                &decoder.string()?.unwrap_or_default(),
-                &decoder.string()?.unwrap_or_default(),
-            ),
-        })
+    decoder.vector(decode_acl)
+}
+
+/// One element of a list of ACLs.
+///
+/// # Errors
+/// When the bytes end early or a length is impossible.
+pub fn decode_acl(decoder: &mut Decoder<'_>) -> Result<Acl, DecodeError> {
+    Ok(Acl {
+        permissions: Permissions(decoder.int()?),
+        id: Id::new(
+            &decoder.string()?.unwrap_or_default(),
+            &decoder.string()?.unwrap_or_default(),
+        ),
     })
 }

@@ -11,8 +11,8 @@ mod snapshot;
 mod txn;
 
 pub use client::{
-    ConnectRequest, FrameError, REQUEST_LENGTH_MAX_DEFAULT, Request, RequestHeader, decode_acl_list,
-    decode_request, encode_acl_list, encode_request, frame, next_frame,
+    ConnectRequest, FrameError, REQUEST_LENGTH_MAX_DEFAULT, Request, RequestHeader, decode_acl,
+    decode_acl_list, decode_request, encode_acl_list, encode_request, frame, next_frame,
 };
 pub use election::{
     ElectionHello, ElectionNotification, NOTIFICATION_LENGTH_MAX, ServerState, notification_length,

@@ -19,6 +19,9 @@ mod replica;
 mod server_core;
 mod sessions;
 mod settings;
+mod snapshot_stream;
+#[cfg(test)]
+mod snapshot_stream_tests;
 mod stats;
 
 pub use client::{Client, CloseReason, Delivery};
@@ -30,6 +33,9 @@ pub use replica::{Replica, Shared, WatchSets};
 pub use server_core::{Action, DelayedRead, Event, ForwardBody, ServerCore};
 pub use sessions::{SessionHandle, SessionTable, session_password};
 pub use settings::{AuthSettings, ContainerSettings, CoreSettings, DigestAlgorithm, LimitSettings};
+pub use snapshot_stream::{
+    IntakeError, IntakeProgress, ReceivedSnapshot, SnapshotIntake, SnapshotStream, empty_snapshot,
+};
 pub use stats::{ConnectionStats, RequestStats, ServerStats};
 
 /// The moment an event happened, as the shell or the simulator says.

@@ -27,9 +27,18 @@ pub struct Recovered {
 }
 
 /// Takes in a snapshot.
-struct Restoring {
-    tree: Tree,
-    sessions: BTreeMap<SessionId, i32>,
+pub(crate) struct Restoring {
+    pub(crate) tree: Tree,
+    pub(crate) sessions: BTreeMap<SessionId, i32>,
+}
+
+impl Restoring {
+    pub(crate) fn new(settings: &TreeSettings) -> Restoring {
+        Restoring {
+            tree: Tree::begin_restore(settings),
+            sessions: BTreeMap::new(),
+        }
+    }
 }
 
 impl SnapshotSink for Restoring {
@@ -60,10 +69,7 @@ impl SnapshotSink for Restoring {
 /// # Errors
 /// When the files are damaged, do not belong together, or hold nothing although something was expected.
 pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, StorageError> {
-    let loaded = storage.load(|| Restoring {
-        tree: Tree::begin_restore(settings),
-        sessions: BTreeMap::new(),
-    })?;
+    let loaded = storage.load(|| Restoring::new(settings))?;
     let mut notes: Vec<String> = loaded
         .rejected
         .iter()

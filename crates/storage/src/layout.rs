@@ -62,6 +62,14 @@ pub(crate) fn unfinished_path(zxid: Zxid, compression: Compression) -> String {
     )
 }
 
+/// The path of the snapshot from another server that is the `number`th to be set aside.
+pub(crate) fn set_aside_path(number: u64, compression: Compression) -> String {
+    format!(
+        "{VERSION_DIR}/{UNFINISHED_PREFIX}received.{number}{}",
+        compression.extension()
+    )
+}
+
 /// The path of `name` in the version directory.
 pub(crate) fn in_version_dir(name: &str) -> String {
     format!("{VERSION_DIR}/{name}")

@@ -30,5 +30,5 @@ pub use log_reader::{Cut, LogEnd, LogEntry, LogReader, ReadLimits};
 pub use purge::{Purged, SNAPSHOTS_RETAINED_MIN};
 pub use recovery::{Loaded, Origin, Storage, StorageSettings};
 pub use sim_disk::SimDisk;
-pub use snapshot::{SnapshotFile, SnapshotSink, SnapshotTail, SnapshotWriter, read_snapshot};
+pub use snapshot::{SetAside, SnapshotFile, SnapshotSink, SnapshotTail, SnapshotWriter, read_snapshot};
 pub use trigger::SnapshotTrigger;

@@ -12,6 +12,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oxkeeper_types::{Acl, SessionId, Zxid};
@@ -105,6 +106,8 @@ pub struct Storage {
     snapshots: Arc<dyn Disk>,
     logs: Arc<dyn Disk>,
     settings: StorageSettings,
+    /// How many snapshots from other servers were begun; each has a file of its own.
+    received: Arc<AtomicU64>,
 }
 
 impl Storage {
@@ -129,6 +132,7 @@ impl Storage {
             snapshots: data_dir,
             logs,
             settings,
+            received: Arc::default(),
         };
         storage.remove_unfinished()?;
         // A process that was killed may have renamed a file (snapshot, epoch) without the directory being synced.
@@ -262,6 +266,24 @@ impl Storage {
         acls: impl ExactSizeIterator<Item = (i64, A)>,
     ) -> Result<SnapshotWriter, StorageError> {
         SnapshotWriter::begin(&self.snapshots, zxid, self.settings.compression, sessions, acls)
+    }
+
+    /// Begins the snapshot of another server's state that holds all txns up to `zxid`. It is set aside until
+    /// it is installed.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    ///
+    /// # Panics
+    /// When `zxid` is negative.
+    pub fn begin_set_aside(&self, zxid: Zxid) -> Result<SnapshotWriter, StorageError> {
+        let number = self.received.fetch_add(1, Ordering::Relaxed);
+        SnapshotWriter::begin_set_aside(&self.snapshots, zxid, self.settings.compression, number)
+    }
+
+    /// What is taken for damage, in what is read from the disk and from other servers.
+    pub fn limits(&self) -> ReadLimits {
+        self.settings.limits
     }
 
     /// Forgets everything after `zxid`, durably: snapshots with later txns, then the log. The state must be loaded

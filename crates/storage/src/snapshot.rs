@@ -21,7 +21,9 @@ use simd_adler32::Adler32;
 
 use crate::StorageError;
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::layout::{Compression, VERSION_DIR, parse_snapshot_name, snapshot_path, unfinished_path};
+use crate::layout::{
+    Compression, VERSION_DIR, parse_snapshot_name, set_aside_path, snapshot_path, unfinished_path,
+};
 use crate::log_reader::ReadLimits;
 
 /// How much of a file is read or written at once.
@@ -67,6 +69,32 @@ pub struct SnapshotFile {
     pub length: u64,
 }
 
+/// A whole snapshot from another server, synced but not part of this server's state: no start looks at it, and the
+/// next one removes it. Dropped before it
+/// is installed, it is removed.
+pub struct SetAside {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) unfinished: String,
+    pub(crate) zxid: Zxid,
+    pub(crate) is_installed: bool,
+}
+
+impl SetAside {
+    /// The zxid it was begun with: the state holds all txns up to it, and possibly effects of later ones.
+    pub fn zxid(&self) -> Zxid {
+        self.zxid
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        if !self.is_installed {
+            // On failure the file stays until the next start removes it.
+            let _ = self.disk.remove(&self.unfinished);
+        }
+    }
+}
+
 impl SnapshotWriter {
     /// Begins the snapshot named `zxid` with sessions (and their timeouts in ms) and ACL lists by key.
     ///
@@ -79,8 +107,41 @@ impl SnapshotWriter {
         sessions: impl ExactSizeIterator<Item = (SessionId, i32)>,
         acls: impl ExactSizeIterator<Item = (i64, A)>,
     ) -> Result<SnapshotWriter, StorageError> {
-        assert!(zxid >= Zxid::ZERO, "a snapshot cannot be named {zxid}");
         let unfinished = unfinished_path(zxid, compression);
+        let mut writer = SnapshotWriter::create(disk, zxid, compression, unfinished)?;
+        let mut encoder = Encoder::new(&mut writer.buffer);
+        encoder.length(sessions.len());
+        for (session, timeout_ms) in sessions {
+            encode_session(&mut encoder, session, timeout_ms);
+        }
+        encoder.length(acls.len());
+        for (key, acl) in acls {
+            encode_acl_entry(&mut encoder, key, acl.as_ref());
+        }
+        Ok(writer)
+    }
+
+    /// Begins a snapshot from another server, the `number`th of this process, without any record. They come
+    /// encoded, by [`SnapshotWriter::records`], and it ends with [`SnapshotWriter::set_aside`].
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub(crate) fn begin_set_aside(
+        disk: &Arc<dyn Disk>,
+        zxid: Zxid,
+        compression: Compression,
+        number: u64,
+    ) -> Result<SnapshotWriter, StorageError> {
+        SnapshotWriter::create(disk, zxid, compression, set_aside_path(number, compression))
+    }
+
+    fn create(
+        disk: &Arc<dyn Disk>,
+        zxid: Zxid,
+        compression: Compression,
+        unfinished: String,
+    ) -> Result<SnapshotWriter, StorageError> {
+        assert!(zxid >= Zxid::ZERO, "a snapshot cannot be named {zxid}");
         let full = disk.full_path(&unfinished);
         let file = disk
             .open(&unfinished, OpenMode::Create)
@@ -96,16 +157,7 @@ impl SnapshotWriter {
             out: Compressor::new(compression, FileOut::new(file)),
             is_finished: false,
         };
-        let mut encoder = Encoder::new(&mut writer.buffer);
-        FileHeader::SNAPSHOT.encode(&mut encoder);
-        encoder.length(sessions.len());
-        for (session, timeout_ms) in sessions {
-            encode_session(&mut encoder, session, timeout_ms);
-        }
-        encoder.length(acls.len());
-        for (key, acl) in acls {
-            encode_acl_entry(&mut encoder, key, acl.as_ref());
-        }
+        FileHeader::SNAPSHOT.encode(&mut Encoder::new(&mut writer.buffer));
         Ok(writer)
     }
 
@@ -113,6 +165,12 @@ impl SnapshotWriter {
     pub fn znode(&mut self, path: &str, data: Option<&[u8]>, acl_key: i64, stat: &StoredStat) {
         assert!(path != "/", "the path of the root is empty in snapshots");
         encode_znode(&mut Encoder::new(&mut self.buffer), path, data, acl_key, stat);
+    }
+
+    /// Adds records that are encoded already, to memory only: counts and sessions, ACL lists and znodes, as they
+    /// stand in a snapshot, without the end of the znodes.
+    pub fn records(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// How many bytes wait for [`SnapshotWriter::write_out`].
@@ -150,27 +208,8 @@ impl SnapshotWriter {
         digest: Option<SnapshotDigest>,
         last_zxid: Option<Zxid>,
     ) -> Result<SnapshotFile, StorageError> {
-        Encoder::new(&mut self.buffer).raw(&SNAPSHOT_END);
-        self.seal()?;
-        if let Some(digest) = digest {
-            digest.encode(&mut Encoder::new(&mut self.buffer));
-            self.seal()?;
-        }
-        if let Some(zxid) = last_zxid {
-            Encoder::new(&mut self.buffer).long(zxid.0);
-            self.seal()?;
-        }
-        self.write_out()?;
-        let unfinished = self.disk.full_path(&self.unfinished);
+        let length = self.end(digest, last_zxid)?;
         let path = self.disk.full_path(&self.path);
-        let out = self
-            .out
-            .finish()
-            .map_err(StorageError::io(&unfinished, "write to"))?;
-        let length = out.offset;
-        out.file
-            .sync_data()
-            .map_err(StorageError::io(&unfinished, "sync"))?;
         self.disk
             .rename(&self.unfinished, &self.path)
             .map_err(StorageError::io(&path, "rename the finished snapshot to"))?;
@@ -183,6 +222,45 @@ impl SnapshotWriter {
             zxid: self.zxid,
             length,
         })
+    }
+
+    /// As [`SnapshotWriter::finish`], but it does not become a snapshot of this server yet.
+    ///
+    /// # Errors
+    /// The file cannot be written or synced.
+    pub fn set_aside(mut self, digest: Option<SnapshotDigest>) -> Result<SetAside, StorageError> {
+        self.end(digest, None)?;
+        self.is_finished = true;
+        Ok(SetAside {
+            disk: self.disk.clone(),
+            unfinished: std::mem::take(&mut self.unfinished),
+            zxid: self.zxid,
+            is_installed: false,
+        })
+    }
+
+    /// Completes and syncs the content; returns its length in bytes.
+    fn end(&mut self, digest: Option<SnapshotDigest>, last_zxid: Option<Zxid>) -> Result<u64, StorageError> {
+        Encoder::new(&mut self.buffer).raw(&SNAPSHOT_END);
+        self.seal()?;
+        if let Some(digest) = digest {
+            digest.encode(&mut Encoder::new(&mut self.buffer));
+            self.seal()?;
+        }
+        if let Some(zxid) = last_zxid {
+            Encoder::new(&mut self.buffer).long(zxid.0);
+            self.seal()?;
+        }
+        self.write_out()?;
+        let unfinished = self.disk.full_path(&self.unfinished);
+        let out = self
+            .out
+            .finish()
+            .map_err(StorageError::io(&unfinished, "write to"))?;
+        out.file
+            .sync_data()
+            .map_err(StorageError::io(&unfinished, "sync"))?;
+        Ok(out.offset)
     }
 
     fn seal(&mut self) -> Result<(), StorageError> {

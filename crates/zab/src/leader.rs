@@ -18,7 +18,7 @@ use crate::journal::{Done, Write};
 use crate::message::{Entry, LinkId, Message};
 use crate::planted::PlantedBug;
 use crate::timers::Timer;
-use crate::zab::{Action, Context, Next, Reason};
+use crate::zab::{Action, Context, LearnerView, Next, Reason};
 use progress::{LearnerProgress, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,24 @@ impl Leader {
             context.push(Action::CloseLink(link));
         }
         context.push(Action::AcceptLearners(false));
+    }
+
+    pub(crate) fn epoch(&self) -> Option<u32> {
+        let decided = !matches!(self.phase, Phase::CollectingEpochs | Phase::SavingAcceptedEpoch);
+        decided.then_some(self.epoch)
+    }
+
+    pub(crate) fn phase_text(&self) -> &'static str {
+        match self.phase {
+            Phase::CollectingEpochs | Phase::SavingAcceptedEpoch | Phase::CollectingPromises => "discovery",
+            Phase::Synchronizing => "synchronization",
+            Phase::Broadcast => "broadcast",
+        }
+    }
+
+    pub(crate) fn views(&self) -> impl Iterator<Item = LearnerView> {
+        let known = self.learners.iter().filter(|(_, l)| l.step > Step::Connected);
+        known.map(|(link, learner)| learner.view(*link))
     }
 
     pub(crate) fn next_zxid(&self, context: &Context) -> Option<Zxid> {

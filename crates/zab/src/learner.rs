@@ -98,6 +98,26 @@ impl Learner {
         self.observer
     }
 
+    pub(crate) fn epoch(&self) -> Option<u32> {
+        let known = !matches!(self.step, Step::Connecting | Step::AwaitingLeaderInfo);
+        known.then_some(self.epoch)
+    }
+
+    pub(crate) fn phase_text(&self) -> &'static str {
+        match (self.step, self.base) {
+            (Step::Connecting | Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch, _) => "discovery",
+            (Step::AwaitingSync | Step::AwaitingUpToDate, _) => "synchronization",
+            (Step::Broadcast, _) => "broadcast",
+            (Step::Receiving | Step::Truncating | Step::SavingHistory | Step::SavingEpoch, base) => {
+                match base {
+                    Base::Own => "synchronization - diff",
+                    Base::Truncated(_) | Base::Nothing => "synchronization - trunc",
+                    Base::Snapshot { .. } => "synchronization - snap",
+                }
+            }
+        }
+    }
+
     pub(crate) fn close(&mut self, context: &mut Context) {
         if let Some(link) = self.link.take() {
             context.push(Action::CloseLink(link));

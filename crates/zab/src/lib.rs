@@ -51,4 +51,4 @@ pub use planted::PlantedBug;
 pub use quorum::{QuorumError, QuorumVerifier};
 pub use settings::Settings;
 pub use vote::{NOBODY, NOTIFICATION_VERSION, Notification, PeerState, Vote};
-pub use zab::{Action, Event, Incarnation, PeerFault, Reason, Zab};
+pub use zab::{Action, Event, Incarnation, LearnerView, PeerFault, Reason, Zab};

@@ -247,6 +247,23 @@ pub enum PeerFault {
     Unexpected,
 }
 
+/// How far a learner is, as its leader sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LearnerView {
+    /// Its link.
+    pub link: LinkId,
+    /// Who it says it is.
+    pub server: ServerId,
+    /// Whether it asked for commits only.
+    pub is_observer: bool,
+    /// Whether its acks count.
+    pub is_voter: bool,
+    /// Whether it has the history and may serve.
+    pub is_synced: bool,
+    /// The last txn it acknowledged over this link; 0 before the first.
+    pub last_acked: Zxid,
+}
+
 #[derive(Debug)]
 enum Role {
     /// An election will begin when the writes of the old role are durable; what others said meanwhile is kept.
@@ -479,6 +496,42 @@ impl Zab {
             Role::Learning(learner) => learner.link(),
             Role::Settling(_) | Role::Looking | Role::Leading(_) => None,
         }
+    }
+
+    /// The epoch of the leader that this server is or follows, as soon as it is known.
+    pub fn epoch(&self) -> Option<u32> {
+        match &self.role {
+            Role::Settling(_) | Role::Looking => None,
+            Role::Leading(leader) => leader.epoch(),
+            Role::Learning(learner) => learner.epoch(),
+        }
+    }
+
+    /// How far a leader's learners are; nobody has any who does not lead. Connections that have not told who they
+    /// are, are not shown.
+    pub fn learners(&self) -> impl Iterator<Item = LearnerView> {
+        let leader = match &self.role {
+            Role::Leading(leader) => Some(leader),
+            Role::Settling(_) | Role::Looking | Role::Learning(_) => None,
+        };
+        leader.into_iter().flat_map(Leader::views)
+    }
+
+    /// What this server is doing, in Java's words for operators: `leading - broadcast`, or
+    /// `following - synchronization - diff` (quorum spec, 1.1).
+    pub fn peer_state(&self) -> String {
+        let state = match self.state() {
+            PeerState::Looking => "looking",
+            PeerState::Following => "following",
+            PeerState::Leading => "leading",
+            PeerState::Observing => "observing",
+        };
+        let phase = match &self.role {
+            Role::Settling(_) | Role::Looking => None,
+            Role::Leading(leader) => Some(leader.phase_text()),
+            Role::Learning(learner) => Some(learner.phase_text()),
+        };
+        phase.map_or(state.to_owned(), |phase| format!("{state} - {phase}"))
     }
 
     /// The end of the history that this server has, delivered or not.

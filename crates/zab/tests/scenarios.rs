@@ -4,7 +4,7 @@ mod driver;
 
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, written, z};
 use oxkeeper_types::{ServerId, Zxid};
-use oxkeeper_zab::{Action, Event, Message, PeerFault, Reason, Write, WriteId};
+use oxkeeper_zab::{Action, Event, LearnerView, LinkId, Message, PeerFault, Reason, Write, WriteId};
 
 /// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
 /// off its end would not mend that.
@@ -372,6 +372,73 @@ fn a_follower_that_answers_pings_but_not_proposals_is_dropped() {
         Some(z(5, 2)),
         "the leader goes on with the other"
     );
+}
+
+#[test]
+fn operators_are_shown_what_a_server_does() {
+    let mut follower = Server::start(1, recovered(4, &[z(4, 1), z(4, 2)], Zxid::ZERO), &[]);
+    let shows = |server: &Server, text: &str, epoch| {
+        assert_eq!(
+            (server.zab.peer_state().as_str(), server.zab.epoch()),
+            (text, epoch)
+        );
+    };
+    shows(&follower, "looking", None);
+    let link = follower.find_leader();
+    shows(&follower, "following - discovery", None);
+    assert_eq!(follower.zab.leader_link(), Some(link));
+    follower.hear(link, Message::LeaderInfo { epoch: 5 });
+    follower.settle_disk();
+    shows(&follower, "following - synchronization", Some(5));
+    follower.hear(link, Message::Trunc(z(4, 1)));
+    shows(&follower, "following - synchronization - trunc", Some(5));
+    follower.hear(link, Message::NewLeader { epoch: 5 });
+    follower.settle_disk();
+    shows(&follower, "following - synchronization", Some(5));
+    follower.hear(link, Message::UpToDate);
+    shows(&follower, "following - broadcast", Some(5));
+    assert_eq!(follower.zab.learners().count(), 0);
+    follower.tell(Event::LinkClosed { link });
+    shows(&follower, "looking", None);
+
+    let mut leader = Server::elected(recovered(4, &[], Zxid::ZERO), &[]);
+    shows(&leader, "leading - discovery", None);
+    let link = leader.learner(1, 4);
+    leader.settle_disk();
+    shows(&leader, "leading - discovery", Some(5));
+    leader.hear(
+        link,
+        Message::AckEpoch {
+            last_zxid: Zxid::ZERO,
+            current_epoch: Some(4),
+        },
+    );
+    leader.settle_disk();
+    shows(&leader, "leading - synchronization", Some(5));
+    leader.hear(link, Message::Ack(z(5, 0)));
+    shows(&leader, "leading - broadcast", Some(5));
+    let txn = entry(z(5, 1)).txn;
+    leader.tell(Event::Propose { zxid: z(5, 1), txn });
+    leader.hear(link, Message::Ack(z(5, 1)));
+    let observer = leader.observer(4, 4);
+    leader.tell(Event::LearnerConnected { link: LinkId(77) });
+    let follower = LearnerView {
+        link,
+        server: ServerId(1),
+        is_observer: false,
+        is_voter: true,
+        is_synced: true,
+        last_acked: z(5, 1),
+    };
+    let observer = LearnerView {
+        link: observer,
+        server: ServerId(4),
+        is_observer: true,
+        is_voter: false,
+        is_synced: false,
+        last_acked: Zxid::ZERO,
+    };
+    assert_eq!(leader.zab.learners().collect::<Vec<_>>(), [follower, observer]);
 }
 
 #[test]

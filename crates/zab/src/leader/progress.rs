@@ -11,7 +11,7 @@ use oxkeeper_types::{ServerId, Zxid};
 use crate::message::{LinkId, Message};
 use crate::planted::PlantedBug;
 use crate::vote::NOBODY;
-use crate::zab::Context;
+use crate::zab::{Context, LearnerView};
 
 /// How far a learner is. Ordered as it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,7 @@ pub(super) struct LearnerProgress {
     /// Whether new proposals (for observers: commits) are sent to it.
     pub(super) forwarding: bool,
     pub(super) heard_ms: u64,
+    last_acked: Zxid,
     /// The oldest proposal it has not acknowledged, and the newest sent when that one was the only one: enough to
     /// see that it lags, without a table.
     oldest_unacked: Option<(Zxid, u64)>,
@@ -57,6 +58,7 @@ impl LearnerProgress {
             step: Step::Connected,
             forwarding: false,
             heard_ms: now_ms,
+            last_acked: Zxid::ZERO,
             oldest_unacked: None,
             later_unacked: None,
         }
@@ -74,7 +76,19 @@ impl LearnerProgress {
         }
     }
 
+    pub(super) fn view(&self, link: LinkId) -> LearnerView {
+        LearnerView {
+            link,
+            server: self.server,
+            is_observer: self.observer,
+            is_voter: self.votes,
+            is_synced: self.step == Step::Active,
+            last_acked: self.last_acked,
+        }
+    }
+
     pub(super) fn note_acked(&mut self, zxid: Zxid) {
+        self.last_acked = zxid;
         if self.oldest_unacked.is_some_and(|(oldest, _)| oldest <= zxid) {
             self.oldest_unacked = self.later_unacked.take().filter(|(later, _)| *later > zxid);
         }

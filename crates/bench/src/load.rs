@@ -78,7 +78,7 @@ pub(crate) struct Measured {
     pub(crate) elapsed: Duration,
     /// From the write of the request to the read of the reply, in ns.
     pub(crate) latencies: Histogram<u64>,
-    /// CPU time of the server.
+    /// CPU time of the server, or of all servers of the ensemble.
     pub(crate) server_cpu: Option<Duration>,
     /// CPU time of this process: when it comes near `elapsed`, the generator is the limit.
     pub(crate) generator_cpu: Duration,
@@ -304,26 +304,40 @@ fn check_reply(reply: &[u8], length: Option<usize>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Loads a server, and measures it. The CPU time of its process is measured when `pid` says which it is.
+/// Loads a server, or the servers of an ensemble in equal parts, and measures it. The CPU time of all processes
+/// `pids` is measured, if any.
 ///
 /// # Errors
 /// When the connection fails, a reply is an error, or none comes for a minute.
-pub(crate) fn run(address: SocketAddr, options: &LoadOptions, pid: Option<u32>) -> Result<Measured, Error> {
-    set_up(address, options)?;
-    let measured = drive(address, options, pid)?;
+pub(crate) fn run(servers: &[SocketAddr], options: &LoadOptions, pids: &[u32]) -> Result<Measured, Error> {
+    let first = *servers.first().ok_or("no server to load")?;
+    set_up(first, options)?;
+    for server in servers {
+        // Reads must find what was made through the first one.
+        let mut client = Client::connect(*server, SESSION_TIMEOUT_MS)?;
+        client.sync(ROOT)?;
+        client.close()?;
+    }
+    let measured = drive(servers, options, pids)?;
     if options.workload == Workload::Create {
-        empty_create_parents(address, options.connections)?;
+        empty_create_parents(first, options.connections)?;
     }
     Ok(measured)
 }
 
-fn drive(address: SocketAddr, options: &LoadOptions, pid: Option<u32>) -> Result<Measured, Error> {
+/// The CPU time so far of all these processes together, `None` when there are none.
+fn cpu_time_of_all(pids: &[u32]) -> io::Result<Option<Duration>> {
+    let each: Vec<Duration> = pids.iter().map(|pid| cpu_time(*pid)).collect::<io::Result<_>>()?;
+    Ok((!each.is_empty()).then(|| each.iter().sum()))
+}
+
+fn drive(servers: &[SocketAddr], options: &LoadOptions, pids: &[u32]) -> Result<Measured, Error> {
     let templates = Templates::new(options);
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(options.connections);
     let mut connections = Vec::with_capacity(options.connections);
     for number in 0..options.connections {
-        let stream = open_session(address)?;
+        let stream = open_session(servers[number % servers.len()])?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         poll.registry().register(
@@ -343,7 +357,7 @@ fn drive(address: SocketAddr, options: &LoadOptions, pid: Option<u32>) -> Result
     }
     let mut rng = fastrand::Rng::with_seed(1);
     let own = std::process::id();
-    let cpu_times = || -> Result<_, Error> { Ok((pid.map(cpu_time).transpose()?, cpu_time(own)?)) };
+    let cpu_times = || -> Result<_, Error> { Ok((cpu_time_of_all(pids)?, cpu_time(own)?)) };
     // Up to a minute, with three digits.
     let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?;
     let mut operations = 0;

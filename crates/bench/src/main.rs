@@ -2,6 +2,7 @@
 //! docs/benchmarks.md says how to read the numbers.
 
 mod compare;
+mod ensemble;
 mod load;
 mod memory;
 mod process;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::ensemble::FailoverOptions;
 use crate::load::{LoadOptions, Workload};
 
 /// Any failure, said in one line.
@@ -32,6 +34,9 @@ struct CommandLine {
 enum Command {
     /// Start Oxkeeper and Java's server with equal settings and measure them in turn.
     Compare(CompareArguments),
+    /// Start ensembles of Oxkeeper and of Java's server with equal settings: how long writes pause when the leader
+    /// is killed, how soon a follower serves again that missed much, and what they bear.
+    Ensemble(EnsembleArguments),
     /// Measure a server that runs already. Its znode /bench is made and, after creates, emptied.
     Run(RunArguments),
 }
@@ -112,6 +117,52 @@ struct CompareArguments {
     idle_sessions: usize,
 }
 
+#[derive(Args)]
+struct EnsembleArguments {
+    #[command(flatten)]
+    load: LoadArguments,
+    /// What to measure.
+    #[arg(long, value_delimiter = ',', default_value = "failover,rejoin,load")]
+    parts: Vec<EnsemblePart>,
+    /// Which servers.
+    #[arg(long, value_delimiter = ',', default_value = "oxkeeper,java")]
+    servers: Vec<Server>,
+    /// How many servers an ensemble has.
+    #[arg(long, default_value_t = 3)]
+    members: usize,
+    /// How often the leader is killed, and how often a follower rejoins.
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// The load while the leader is killed.
+    #[arg(long, default_value_t = 500)]
+    writes_per_second: u32,
+    /// How many connections make that load.
+    #[arg(long, default_value_t = 10)]
+    failover_connections: u32,
+    /// What the follower that rejoins has missed.
+    #[arg(long, default_value_t = 10_000)]
+    missed_txns: usize,
+    /// How often each load is measured on each ensemble, in turn.
+    #[arg(long, default_value_t = 2)]
+    rounds: usize,
+    /// The load before the first measurement of loads, on each ensemble, in seconds.
+    #[arg(long, default_value_t = 10.0)]
+    warm_up: f64,
+    /// Where the servers keep their data; by default the directory for temporary files.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// The heap of each Java server (-Xmx).
+    #[arg(long, default_value = "1g")]
+    heap: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EnsemblePart {
+    Failover,
+    Rejoin,
+    Load,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Server {
     Oxkeeper,
@@ -139,6 +190,7 @@ struct RunArguments {
 fn main() -> ExitCode {
     let ran = match CommandLine::parse().command {
         Command::Compare(arguments) => compare(&arguments),
+        Command::Ensemble(arguments) => measure_ensembles(&arguments),
         Command::Run(arguments) => run(&arguments),
     };
     match ran {
@@ -153,17 +205,12 @@ fn main() -> ExitCode {
 
 fn compare(arguments: &CompareArguments) -> Result<(), Error> {
     process::raise_file_limit()?;
-    let temporary = match &arguments.dir {
-        Some(dir) => tempfile::Builder::new()
-            .prefix("oxkeeper-bench.")
-            .tempdir_in(dir)?,
-        None => tempfile::Builder::new().prefix("oxkeeper-bench.").tempdir()?,
-    };
-    let contenders = compare::contenders(&arguments.servers, &arguments.heap)?;
+    let temporary = directory(arguments.dir.as_deref())?;
+    let contenders = compare::programs(&arguments.servers, &arguments.heap)?;
     if arguments.parts.contains(&Part::Load) {
         let warm_up = Duration::try_from_secs_f64(arguments.warm_up)?;
         let dir = temporary.path().join("load");
-        compare::compare_loads(
+        compare::compare_servers(
             &contenders,
             &dir,
             &arguments.load.loads()?,
@@ -179,6 +226,42 @@ fn compare(arguments: &CompareArguments) -> Result<(), Error> {
     Ok(())
 }
 
+fn measure_ensembles(arguments: &EnsembleArguments) -> Result<(), Error> {
+    process::raise_file_limit()?;
+    let temporary = directory(arguments.dir.as_deref())?;
+    let programs = compare::programs(&arguments.servers, &arguments.heap)?;
+    let dir = temporary.path();
+    if arguments.parts.contains(&EnsemblePart::Failover) {
+        let options = FailoverOptions {
+            members: arguments.members,
+            writes_per_second: arguments.writes_per_second,
+            connections: arguments.failover_connections,
+        };
+        ensemble::compare_failovers(&programs, &dir.join("failover"), options, arguments.runs)?;
+    }
+    if arguments.parts.contains(&EnsemblePart::Rejoin) {
+        let (members, missed) = (arguments.members, arguments.missed_txns);
+        ensemble::compare_rejoins(&programs, &dir.join("rejoin"), members, missed, arguments.runs)?;
+    }
+    if arguments.parts.contains(&EnsemblePart::Load) {
+        let warm_up = Duration::try_from_secs_f64(arguments.warm_up)?;
+        let (loads, rounds) = (arguments.load.loads()?, arguments.rounds);
+        let dir = dir.join("load");
+        ensemble::compare_ensembles(&programs, &dir, arguments.members, &loads, rounds, warm_up)?;
+    }
+    Ok(())
+}
+
+/// A temporary directory, in `dir` or where temporary directories are.
+fn directory(dir: Option<&std::path::Path>) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("oxkeeper-bench.");
+    match dir {
+        Some(dir) => builder.tempdir_in(dir),
+        None => builder.tempdir(),
+    }
+}
+
 fn run(arguments: &RunArguments) -> Result<(), Error> {
     process::raise_file_limit()?;
     let address: SocketAddr = arguments
@@ -188,7 +271,7 @@ fn run(arguments: &RunArguments) -> Result<(), Error> {
         .ok_or("the server's name has no address")?;
     let mut table = report::LoadTable::new();
     for load in arguments.load.loads()? {
-        let measured = load::run(address, &load, arguments.pid)?;
+        let measured = load::run(&[address], &load, arguments.pid.as_slice())?;
         table.row(&load, "", &measured)?;
     }
     Ok(())

@@ -81,7 +81,7 @@ fn measure(
         ramp: Duration::from_millis(100),
         measured: Duration::from_secs(10),
     };
-    load::run(server.address(), &load, None)?;
+    load::run(&[server.address()], &load, &[])?;
     let steady = resident_bytes(server.pid())?;
     let collected = match program {
         ServerProgram::Java { .. } if collect_garbage(server.pid()) => {

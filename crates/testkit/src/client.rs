@@ -69,6 +69,18 @@ pub struct Session {
     pub last_zxid: Zxid,
 }
 
+impl Session {
+    /// No session yet; connecting with it begins one. The server may negotiate the timeout.
+    pub fn to_begin(timeout_ms: i32) -> Session {
+        Session {
+            id: SessionId::NONE,
+            password: [0; 16],
+            timeout_ms,
+            last_zxid: Zxid::ZERO,
+        }
+    }
+}
+
 /// A reply as it came.
 #[derive(Clone, Debug)]
 pub struct Reply {
@@ -135,13 +147,7 @@ impl Client {
     /// # Errors
     /// When the server cannot be reached or closes the connection.
     pub fn connect(address: SocketAddr, timeout_ms: i32) -> Result<Client, ClientError> {
-        let none = Session {
-            id: SessionId::NONE,
-            password: [0; 16],
-            timeout_ms,
-            last_zxid: Zxid::ZERO,
-        };
-        Client::renew(address, &none)
+        Client::renew(address, &Session::to_begin(timeout_ms))
     }
 
     /// Connects and goes on with a session.
@@ -150,9 +156,22 @@ impl Client {
     /// [`ClientError::SessionEnded`] when the server does not have it (any more); otherwise as
     /// [`Client::connect`].
     pub fn renew(address: SocketAddr, session: &Session) -> Result<Client, ClientError> {
-        let stream = TcpStream::connect_timeout(&address, REPLY_TIMEOUT_DEFAULT)?;
+        Client::renew_within(address, session, REPLY_TIMEOUT_DEFAULT)
+    }
+
+    /// As [`Client::renew`], with a limit for the connect and, as [`Client::set_reply_timeout`], for each wait
+    /// from then on. A session with the id [`SessionId::NONE`] begins a new one, as [`Client::connect`].
+    ///
+    /// # Errors
+    /// As [`Client::renew`].
+    pub fn renew_within(
+        address: SocketAddr,
+        session: &Session,
+        within: Duration,
+    ) -> Result<Client, ClientError> {
+        let stream = TcpStream::connect_timeout(&address, within)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(REPLY_TIMEOUT_DEFAULT))?;
+        stream.set_read_timeout(Some(within))?;
         let mut client = Client {
             stream,
             session: session.clone(),
@@ -479,6 +498,18 @@ impl Client {
                 }),
             })
             .collect()
+    }
+
+    /// Waits until the server has applied all that was committed when the leader heard of this, and gives the
+    /// zxid of the reply.
+    ///
+    /// # Errors
+    /// See [`Client::create`].
+    pub fn sync(&mut self, path: &str) -> Result<Zxid, ClientError> {
+        let sync = Request::Sync {
+            path: Some(path.into()),
+        };
+        Ok(self.call(&sync)?.success()?.zxid)
     }
 
     /// Gives a sign of life.

@@ -20,10 +20,14 @@
 
 mod client;
 pub mod crash;
+mod ensemble;
+mod network;
 mod server;
 mod tiny_disk;
 
 pub use client::{Client, ClientError, REPLY_TIMEOUT_DEFAULT, Reply, Session, WatchEvent};
+pub use ensemble::{Ensemble, EnsembleOptions, MemberOptions, Mode};
+pub use network::{CLIENTS, Network};
 pub use oxkeeper_types::CreateMode;
 pub use server::{ServerError, ServerOptions, ServerProcess, ServerProgram, free_port};
 pub use tiny_disk::TinyDisk;

@@ -126,9 +126,18 @@ impl ServerProgram {
     /// # Errors
     /// [`ServerError::NoProgram`] when the script fails.
     pub fn java() -> Result<ServerProgram, ServerError> {
+        ServerProgram::java_release(None)
+    }
+
+    /// As [`ServerProgram::java`], of a release such as `3.8.4`; `None` is the one we compare with.
+    ///
+    /// # Errors
+    /// [`ServerError::NoProgram`] when the script fails.
+    pub fn java_release(release: Option<&str>) -> Result<ServerProgram, ServerError> {
         let java = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../interop/java");
         let script = java.join("classpath.sh");
         let output = Command::new(&script)
+            .args(release)
             .stderr(Stdio::inherit())
             .output()
             .map_err(io_error(script.display().to_string()))?;
@@ -162,8 +171,12 @@ pub struct ServerOptions {
     pub program: ServerProgram,
     /// The directory of the server: `zoo.cfg`, `server.log` and the directory `data`.
     pub dir: PathBuf,
-    /// The client port, on 127.0.0.1; `None` takes a free one.
+    /// Where it listens to clients.
+    pub host: Ipv4Addr,
+    /// The client port; `None` takes a free one of 127.0.0.1.
     pub port: Option<u16>,
+    /// The server's number in its ensemble, for the file `myid`.
+    pub my_id: Option<u8>,
     /// Lines of zoo.cfg besides dataDir, the client's address, all four-letter words, no limit on connections
     /// and no admin server. The last line of a key counts.
     pub settings: Vec<(String, String)>,
@@ -174,12 +187,14 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// A server of the program in `dir`, on a free port, with a minute to start.
+    /// A server of the program in `dir`, on a free port of 127.0.0.1, with a minute to start.
     pub fn new(program: ServerProgram, dir: impl Into<PathBuf>) -> ServerOptions {
         ServerOptions {
             program,
             dir: dir.into(),
+            host: Ipv4Addr::LOCALHOST,
             port: None,
+            my_id: None,
             settings: Vec::new(),
             wrapper: Vec::new(),
             ready_within: Duration::from_secs(60),
@@ -189,9 +204,14 @@ impl ServerOptions {
     /// The same with one more line of zoo.cfg.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl ToString) -> ServerOptions {
+        self.replace(key, value);
+        self
+    }
+
+    /// Sets one line of zoo.cfg.
+    pub fn replace(&mut self, key: &str, value: impl ToString) {
         self.settings.retain(|(present, _)| present != key);
         self.settings.push((key.to_owned(), value.to_string()));
-        self
     }
 }
 
@@ -307,6 +327,11 @@ impl ServerProcess {
         Ok(())
     }
 
+    /// What it was started with, but for changes by [`ServerProcess::options_mut`] since.
+    pub fn options(&self) -> &ServerOptions {
+        &self.options
+    }
+
     /// What the next start will use.
     pub fn options_mut(&mut self) -> &mut ServerOptions {
         &mut self.options
@@ -314,7 +339,7 @@ impl ServerProcess {
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (self.options.host, self.port).into()
     }
 
     /// The id of the process.
@@ -411,8 +436,16 @@ impl ServerProcess {
     /// # Errors
     /// When the connection is refused or breaks.
     pub fn four_letter(&self, word: &str) -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.address(), FOUR_LETTER_TIMEOUT)?;
-        stream.set_read_timeout(Some(FOUR_LETTER_TIMEOUT))?;
+        self.four_letter_within(word, FOUR_LETTER_TIMEOUT)
+    }
+
+    /// As [`ServerProcess::four_letter`], for a server that may be paused or cut off.
+    ///
+    /// # Errors
+    /// Also when connecting, or a part of the answer, takes longer than `within`.
+    pub fn four_letter_within(&self, word: &str, within: Duration) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.address(), within)?;
+        stream.set_read_timeout(Some(within))?;
         stream.write_all(word.as_bytes())?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer)?;
@@ -460,10 +493,17 @@ fn spawn(options: &ServerOptions, port: u16) -> Result<Child, ServerError> {
     let data = dir.join("data");
     fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
     let mut config = format!(
-        "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n\
+        "dataDir={}\nclientPort={port}\nclientPortAddress={}\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n\
          admin.enableServer=false\n",
-        data.display()
+        data.display(),
+        options.host
     );
+    if let Some(id) = options.my_id {
+        let file = data.join("myid");
+        fs::create_dir_all(&data)
+            .and_then(|()| fs::write(&file, format!("{id}\n")))
+            .map_err(io_error(file.display().to_string()))?;
+    }
     let mut jvm_flags = Vec::new();
     for (key, value) in &options.settings {
         match &options.program {

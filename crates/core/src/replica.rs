@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use oxkeeper_tree::{Change, ConnectionId, Told, Tree, Watches, check_permission};
+use oxkeeper_tree::{Change, ConnectionId, Told, Tree, TreeSettings, Watches, check_permission};
 use oxkeeper_types::{Acl, Permissions, SessionId, WatchEventKind, Zxid, split_path};
 use parking_lot::{Mutex, RwLock};
 
@@ -77,6 +77,11 @@ pub struct WatchSets {
 }
 
 impl Replica {
+    /// The state of a server that never had any.
+    pub fn empty(settings: &TreeSettings) -> Replica {
+        Replica::new(Tree::new(settings), Zxid::ZERO, BTreeMap::new())
+    }
+
     pub(crate) fn new(tree: Tree, last_processed: Zxid, sessions: BTreeMap<SessionId, i32>) -> Replica {
         Replica {
             tree,

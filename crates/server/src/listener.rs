@@ -43,7 +43,11 @@ pub(crate) fn bind(config: &ClientPortConfig) -> Result<(TcpListener, SocketAddr
     Err(failure.unwrap_or(ServeError::WorkerEnded("listener")))
 }
 
-fn bind_to(address: SocketAddr, backlog: Option<u32>) -> std::io::Result<(TcpListener, SocketAddr)> {
+/// Listens on one address; with the unspecified one of IPv6, on IPv4 too.
+pub(crate) fn bind_to(
+    address: SocketAddr,
+    backlog: Option<u32>,
+) -> std::io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restarted server must get its port back at once.
     socket.set_reuse_address(true)?;

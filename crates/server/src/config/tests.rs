@@ -164,6 +164,7 @@ fn every_honoured_key_reaches_its_setting() {
             }),
         },
         four_letter: FourLetterConfig::only(["ruok", "stat", "isro"]),
+        ensemble: None,
     };
     assert_eq!(config, expected);
 }

@@ -42,6 +42,8 @@ pub enum CloseReason {
     ServerStops,
     /// The server has no leader at the moment, or is not caught up with it.
     NotServing,
+    /// The server only reads at the moment, and the client, or the session it has, wants more.
+    ReadOnly,
     /// What became of a request is not known: the leader never answered it.
     RequestLost,
 }
@@ -65,6 +67,7 @@ impl fmt::Display for CloseReason {
             CloseReason::Limit(name) => write!(f, "the limit {name} was reached"),
             CloseReason::ServerStops => f.write_str("the server stops"),
             CloseReason::NotServing => f.write_str("the server is not in step with a leader"),
+            CloseReason::ReadOnly => f.write_str("the server only reads until it finds a leader"),
             CloseReason::RequestLost => f.write_str("the leader did not answer a request"),
         }
     }
@@ -102,6 +105,8 @@ pub enum Delivery {
         session: Arc<SessionHandle>,
         /// The negotiated timeout, ms.
         timeout_ms: i32,
+        /// Whether the server only reads at the moment.
+        read_only: bool,
     },
     /// There is no such session, or the password is wrong.
     SessionRefused,

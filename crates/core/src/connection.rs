@@ -235,13 +235,19 @@ impl Connection {
             read_only: request.read_only,
         };
         let client = self.client.clone();
+        let read_only = request.read_only == Some(true);
         submit(match request.session {
-            SessionId::NONE => Event::OpenSession { client, timeout_ms },
+            SessionId::NONE => Event::OpenSession {
+                client,
+                timeout_ms,
+                read_only,
+            },
             session => Event::RenewSession {
                 client,
                 session,
                 password: request.password,
                 timeout_ms,
+                read_only,
             },
         });
         Verdict::Open
@@ -525,7 +531,11 @@ impl Connection {
                     out.extend_from_slice(&frames);
                     self.note_answered(now, &pending, Some(pending.op), zxid, frames.len(), tally);
                 }
-                Delivery::SessionOpened { session, timeout_ms } => {
+                Delivery::SessionOpened {
+                    session,
+                    timeout_ms,
+                    read_only: only_reads,
+                } => {
                     let Phase::Opening { read_only } = self.phase else {
                         continue;
                     };
@@ -533,7 +543,7 @@ impl Connection {
                         timeout_ms,
                         session: session.id,
                         password: session_password(session.id),
-                        read_only: read_only.map(|_| false),
+                        read_only: read_only.map(|_| only_reads),
                     };
                     response.encode(out);
                     let zxid = replica.last_processed.0;

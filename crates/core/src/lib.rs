@@ -11,6 +11,7 @@
 mod auth;
 mod client;
 mod connection;
+mod local_sessions;
 mod member;
 mod peer_packets;
 mod reads;

@@ -15,7 +15,7 @@
 //! back in that order: what is answered next is the oldest. Clients are served between `Serve` and `StopServing`
 //! alone; at the end all their connections are closed, and what was in work is lost for them (quorum spec, 9).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -26,9 +26,13 @@ use oxkeeper_wire::{ForwardedRequest, PacketKind};
 use oxkeeper_zab as zab;
 use oxkeeper_zab::{Entry, LinkId, Message, PeerState, Zab};
 
+use crate::local_sessions::needs_global_session;
 use crate::server_core::{APPLY_BATCH_MAX, InFlight, ServerCore, Step};
-use crate::sessions::{Claim, Owner, first_session_id};
+use crate::sessions::{Claim, Owner, SessionKind, first_session_id};
 use crate::{Action, Client, CloseReason, Delivery, Now, Replica, SessionTable, Shared};
+
+/// Reads are not answered without a leader before it was looked for this long, or a tick if that is longer.
+const READ_ONLY_AFTER_MS_MIN: u64 = 2000;
 
 /// What a server is at the moment, as its clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub enum Standing {
     Following,
     /// It follows without a vote.
     Observing,
+    /// It has no leader, and answers reads of those who take that (`readonlymode.enabled`).
+    ReadOnly,
 }
 
 /// What a server has beyond one that stands alone.
@@ -52,9 +58,11 @@ pub(crate) struct Member {
     zab: Zab,
     standing: Standing,
     /// The connections whose session the leader was asked about, with their negotiated timeouts in ms.
-    revalidations: HashMap<SessionId, (Arc<Client>, i32)>,
+    revalidations: BTreeMap<SessionId, (Arc<Client>, i32)>,
     /// When the leader was last told of sessions.
     touches_told_ms: u64,
+    /// When reads begin to be answered without a leader.
+    read_only_from_ms: Option<u64>,
 }
 
 impl Member {
@@ -91,8 +99,9 @@ impl ServerCore {
             me,
             zab: Zab::new(settings, recovered, now.monotonic_ms),
             standing: Standing::Looking,
-            revalidations: HashMap::new(),
+            revalidations: BTreeMap::new(),
             touches_told_ms: now.monotonic_ms,
+            read_only_from_ms: None,
         });
         core.run_consensus(now);
         core
@@ -111,15 +120,25 @@ impl ServerCore {
     }
 
     pub(crate) fn consensus_deadline_ms(&self) -> u64 {
-        let deadline = self.consensus().and_then(Zab::next_deadline_ms);
-        deadline.unwrap_or(u64::MAX)
+        let Some(member) = &self.member else {
+            return u64::MAX;
+        };
+        let deadlines = [member.zab.next_deadline_ms(), member.read_only_from_ms];
+        deadlines.into_iter().flatten().min().unwrap_or(u64::MAX)
     }
 
     pub(crate) fn handle_consensus_deadline(&mut self, now: Now) {
-        if self.consensus_deadline_ms() <= now.monotonic_ms
-            && let Some(member) = &mut self.member
-        {
+        let Some(member) = &mut self.member else { return };
+        let is_due = |deadline: Option<u64>| deadline.is_some_and(|at_ms| at_ms <= now.monotonic_ms);
+        if is_due(member.zab.next_deadline_ms()) {
             member.zab.handle(zab::Event::DeadlineReached, now.monotonic_ms);
+        }
+        if is_due(member.read_only_from_ms) {
+            member.read_only_from_ms = None;
+            if member.zab.state() == PeerState::Looking {
+                member.standing = Standing::ReadOnly;
+                self.actions.push_back(Action::ReportReadOnly);
+            }
         }
     }
 
@@ -176,7 +195,7 @@ impl ServerCore {
                 }
                 zab::Action::StopServing(reason) => {
                     held = None;
-                    self.stop_serving();
+                    self.stop_serving(now);
                     self.actions
                         .push_back(Action::Ensemble(zab::Action::StopServing(reason)));
                 }
@@ -196,6 +215,10 @@ impl ServerCore {
         }
         drop(held);
         self.actions.extend(self.to_wake.drain(..).map(Action::Wake));
+        let looks = self.consensus().map(Zab::state) == Some(PeerState::Looking);
+        if self.standing() == Standing::ReadOnly && !looks {
+            self.stop_serving(now);
+        }
     }
 
     fn send(&mut self, link: LinkId, kind: PacketKind, zxid: Zxid, data: Option<&[u8]>, ids: Option<&[Id]>) {
@@ -227,6 +250,7 @@ impl ServerCore {
             Standing::Following
         };
         member.touches_told_ms = now.monotonic_ms;
+        member.read_only_from_ms = None;
         let (me, leads) = (member.me, leader == member.me);
         self.shared.forwards.store(!leads, Relaxed);
         let mut replica = self.shared.replica.write();
@@ -241,16 +265,22 @@ impl ServerCore {
         if leads {
             // Nobody knows who was heard of by the leader before: all begin with their full timeout (S5).
             for (&id, &timeout_ms) in &replica.sessions {
-                self.sessions.add(id, timeout_ms, now.monotonic_ms);
+                self.sessions
+                    .add(id, timeout_ms, SessionKind::Global, now.monotonic_ms);
             }
             self.last_proposed = Zxid::new(epoch, 0);
             self.container_check_ms = now.monotonic_ms + self.shared.settings.containers.check_interval_ms;
         }
     }
 
-    fn stop_serving(&mut self) {
+    fn stop_serving(&mut self, now: Now) {
         let Some(member) = &mut self.member else { return };
         member.standing = Standing::Looking;
+        member.read_only_from_ms = self
+            .shared
+            .settings
+            .read_only_mode
+            .then(|| now.monotonic_ms + self.shared.settings.tick_ms.max(READ_ONLY_AFTER_MS_MIN));
         let asking = std::mem::take(&mut member.revalidations);
         self.sessions = SessionTable::new(self.shared.settings.tick_ms);
         self.overlay = Overlay::default();
@@ -264,7 +294,8 @@ impl ServerCore {
         for (client, _) in asking.into_values() {
             self.close_later(Some(client), CloseReason::NotServing);
         }
-        for client in std::mem::take(&mut replica.clients).into_values() {
+        let clients: BTreeMap<_, _> = std::mem::take(&mut replica.clients).into_iter().collect();
+        for client in clients.into_values() {
             self.close_later(Some(client), CloseReason::NotServing);
         }
         *replica.watches.get_mut() = Watches::default();
@@ -272,7 +303,7 @@ impl ServerCore {
         self.actions.extend(self.to_wake.drain(..).map(Action::Wake));
     }
 
-    fn close_later(&mut self, client: Option<Arc<Client>>, reason: CloseReason) {
+    pub(crate) fn close_later(&mut self, client: Option<Arc<Client>>, reason: CloseReason) {
         if let Some(client) = client {
             self.deliver_later(client, Delivery::Close(reason));
         }
@@ -311,6 +342,14 @@ impl ServerCore {
         let (client, reads) = asked.map_or((None, Vec::new()), |asked| (asked.client, asked.reads));
         self.apply(replica, header, txn, digest, client.clone());
         self.answer_reads(now, replica, client.as_ref(), header.session, reads);
+        self.finish_ready_steps(now, replica);
+    }
+
+    /// Does what waited only for its turn.
+    fn finish_ready_steps(&mut self, now: Now, replica: &mut Replica) {
+        while let Some(step) = self.take_ready_step(Zxid::ZERO) {
+            self.finish_step(now, replica, step);
+        }
     }
 
     /// The request of our own that has become a txn. Requests before it are lost: the leader has passed them over.
@@ -349,7 +388,7 @@ impl ServerCore {
         op: OpCode,
         body: &[u8],
         identities: &[Id],
-        client: Arc<Client>,
+        client: Option<Arc<Client>>,
     ) {
         self.send_request(
             session,
@@ -358,7 +397,7 @@ impl ServerCore {
             body,
             Some(identities).filter(|ids| !ids.is_empty()),
         );
-        self.enqueue(Step::Forwarded { cxid }, session, Some(client));
+        self.enqueue(Step::Forwarded { cxid }, session, client);
     }
 
     pub(crate) fn forward_sync(
@@ -459,7 +498,8 @@ impl ServerCore {
             return;
         };
         if lives && !self.sessions.contains(id) {
-            self.sessions.add(id, timeout_ms, now.monotonic_ms);
+            self.sessions
+                .add(id, timeout_ms, SessionKind::OfLeader, now.monotonic_ms);
         }
         if lives {
             self.admit_renewed(now, &client, id, timeout_ms);
@@ -477,7 +517,9 @@ impl ServerCore {
         self.lose_steps(at);
         if let Some(step) = self.take_step() {
             let shared = self.shared.clone();
-            self.finish_step(now, &mut shared.replica.write(), step);
+            let replica = &mut shared.replica.write();
+            self.finish_step(now, replica, step);
+            self.finish_ready_steps(now, replica);
         }
     }
 
@@ -551,7 +593,7 @@ impl ServerCore {
         }
         let request = match op {
             Some(OpCode::CreateSession) => self.begin_learner_session(now, link, session, body),
-            _ => match self.sessions.claim(session, link) {
+            _ => match self.claim(session, link) {
                 Claim::Expired => WriteRequest::Invalid(ErrorCode::SessionExpired),
                 Claim::Moved => WriteRequest::Invalid(ErrorCode::SessionMoved),
                 Claim::Granted if op == Some(OpCode::CloseSession) => {
@@ -559,6 +601,11 @@ impl ServerCore {
                     WriteRequest::CloseSession
                 }
                 Claim::Granted => match op.map(|op| wire::decode_request(op, body)) {
+                    Some(Ok(wire::Request::Write(request)))
+                        if needs_global_session(&request) && !self.sessions.contains(session) =>
+                    {
+                        WriteRequest::Invalid(ErrorCode::EphemeralOnLocalSession)
+                    }
                     Some(Ok(wire::Request::Write(request))) => request,
                     Some(_) => WriteRequest::Invalid(ErrorCode::MarshallingError),
                     None => WriteRequest::Invalid(ErrorCode::Unimplemented),
@@ -580,7 +627,8 @@ impl ServerCore {
             // A session is begun once.
             Ok(_) if self.sessions.contains(session) => WriteRequest::Invalid(ErrorCode::SessionExpired),
             Ok(timeout_ms) => {
-                self.sessions.add(session, timeout_ms, now.monotonic_ms);
+                self.sessions
+                    .add(session, timeout_ms, SessionKind::Global, now.monotonic_ms);
                 self.sessions.set_owner(session, Owner::Learner(link));
                 WriteRequest::CreateSession { timeout_ms }
             }

@@ -21,10 +21,11 @@ use oxkeeper_types::{
 use oxkeeper_wire as wire;
 use oxkeeper_zab::LinkId;
 
+use crate::local_sessions::needs_global_session;
 use crate::member::{Member, Standing};
 use crate::reads::{Reader, answer};
 use crate::replica::{Replica, Shared, WatchFire};
-use crate::sessions::{Owner, first_session_id};
+use crate::sessions::{Owner, SessionKind, first_session_id};
 use crate::{Client, CloseReason, Delivery, Now, SessionTable, session_password};
 
 /// Txns applied under one hold of the replica: enough to make the hold cheap, few enough that reads need not wait.
@@ -39,6 +40,8 @@ pub enum Event {
         client: Arc<Client>,
         /// The negotiated timeout, ms.
         timeout_ms: i32,
+        /// Whether it takes a server that only reads.
+        read_only: bool,
     },
     /// A client comes back with a session it had.
     RenewSession {
@@ -50,6 +53,8 @@ pub enum Event {
         password: Vec<u8>,
         /// The newly negotiated timeout, ms.
         timeout_ms: i32,
+        /// Whether it takes a server that only reads.
+        read_only: bool,
     },
     /// A client asks for a change, the end of its session included.
     Write {
@@ -127,6 +132,8 @@ pub enum Action {
         /// What it did.
         what: String,
     },
+    /// Tell the operator that reads are answered from now on without a leader.
+    ReportReadOnly,
     /// Something to do for the ensemble. Never [`oxkeeper_zab::Action::Deliver`], `Serve`, `AnswerPing` or
     /// `PassOn`, which the core does itself; `StopServing` is told for the operator's information.
     Ensemble(oxkeeper_zab::Action),
@@ -181,6 +188,8 @@ pub(crate) enum Step {
     LearnerSync { link: LinkId },
     /// A request that the leader was asked to propose.
     Forwarded { cxid: i32 },
+    /// The end of a session that only this server knows: no txn, but in the order of requests.
+    LocalClose,
 }
 
 /// The writing side of one server.
@@ -218,7 +227,7 @@ impl ServerCore {
         let (last_proposed, next_session_id) = {
             let replica = shared.replica.read();
             for (&id, &timeout_ms) in &replica.sessions {
-                sessions.add(id, timeout_ms, now.monotonic_ms);
+                sessions.add(id, timeout_ms, SessionKind::Global, now.monotonic_ms);
             }
             let known = replica.sessions.keys().copied();
             (
@@ -247,14 +256,25 @@ impl ServerCore {
     /// The only way in.
     pub fn handle_event(&mut self, now: Now, event: Event) {
         match event {
-            Event::OpenSession { client, timeout_ms } => self.open_session(now, client, timeout_ms),
+            Event::OpenSession {
+                client,
+                timeout_ms,
+                read_only,
+            } => {
+                if self.admits(&client, read_only) {
+                    self.open_session(now, client, timeout_ms);
+                }
+            }
             Event::RenewSession {
                 client,
                 session,
                 password,
                 timeout_ms,
+                read_only,
             } => {
-                self.renew_session(now, &client, session, &password, timeout_ms);
+                if self.admits(&client, read_only) {
+                    self.renew_session(now, &client, session, &password, timeout_ms);
+                }
             }
             Event::Write {
                 client,
@@ -287,8 +307,8 @@ impl ServerCore {
     }
 
     fn handle_deadline(&mut self, now: Now) {
+        self.expire_sessions(now);
         if self.proposes() {
-            self.expire_sessions(now);
             self.remove_containers(now);
         }
         self.handle_consensus_deadline(now);
@@ -301,18 +321,17 @@ impl ServerCore {
 
     /// When to send [`Event::DeadlineReached`], monotonic ms.
     pub fn next_deadline_ms(&self) -> u64 {
-        let consensus = self.consensus_deadline_ms();
+        let others = self
+            .consensus_deadline_ms()
+            .min(self.sessions.next_due_ms().unwrap_or(u64::MAX));
         if !self.proposes() {
-            return consensus;
+            return others;
         }
         let containers = match self.container_candidates.is_empty() {
             true => self.container_check_ms,
             false => self.container_removal_ms,
         };
-        self.sessions
-            .next_due_ms()
-            .map_or(containers, |sessions| sessions.min(containers))
-            .min(consensus)
+        others.min(containers)
     }
 
     /// The sessions, for those who want to show them.
@@ -326,26 +345,27 @@ impl ServerCore {
     }
 
     fn open_session(&mut self, now: Now, client: Arc<Client>, timeout_ms: i32) {
-        if !self.serves() {
-            self.deliver(&client, Delivery::Close(CloseReason::NotServing));
-            return;
-        }
         let id = self.next_session_id;
         self.next_session_id = SessionId(id.0 + 1);
-        let session = self.sessions.add(id, timeout_ms, now.monotonic_ms);
+        let kind = self.kind_of_new_sessions();
+        let session = self.sessions.add(id, timeout_ms, kind, now.monotonic_ms);
         self.sessions.set_owner(id, Owner::Client(client.clone()));
-        client.set_session(session, timeout_ms);
+        client.set_session(session.clone(), timeout_ms);
         self.shared
             .replica
             .write()
             .clients
             .insert(client.id, client.clone());
-        if self.proposes() {
-            let request = WriteRequest::CreateSession { timeout_ms };
-            self.propose(now, id, 0, request, &[], Some(client));
-        } else {
-            let body = timeout_ms.to_be_bytes();
-            self.forward(id, 0, OpCode::CreateSession, &body, &[], client);
+        match kind {
+            SessionKind::Global => {
+                let request = WriteRequest::CreateSession { timeout_ms };
+                self.propose(now, id, 0, request, &[], Some(client));
+            }
+            SessionKind::OfLeader => {
+                let body = timeout_ms.to_be_bytes();
+                self.forward(id, 0, OpCode::CreateSession, &body, &[], Some(client));
+            }
+            SessionKind::Local => self.deliver_opened(&client, session, timeout_ms),
         }
     }
 
@@ -357,10 +377,6 @@ impl ServerCore {
         password: &[u8],
         timeout_ms: i32,
     ) {
-        if !self.serves() {
-            self.deliver(client, Delivery::Close(CloseReason::NotServing));
-            return;
-        }
         // The newest connection wins, even one with a wrong password (client spec, section 2.4, step 9).
         if let Some(before) = self.sessions.client_of(id).cloned() {
             self.sessions.drop_client(id, &before);
@@ -368,8 +384,10 @@ impl ServerCore {
         }
         if id == SessionId::NONE || password != session_password(id) {
             self.deliver(client, Delivery::SessionRefused);
-        } else if self.proposes() {
+        } else if self.proposes() || self.sessions.is_local(id) {
             self.admit_renewed(now, client, id, timeout_ms);
+        } else if self.standing() == Standing::ReadOnly {
+            self.deliver(client, Delivery::Close(CloseReason::ReadOnly));
         } else {
             self.ask_leader_for_session(client, id, timeout_ms);
         }
@@ -385,7 +403,7 @@ impl ServerCore {
                     .write()
                     .clients
                     .insert(client.id, client.clone());
-                self.deliver(client, Delivery::SessionOpened { session, timeout_ms });
+                self.deliver_opened(client, session, timeout_ms);
             }
             None => self.deliver(client, Delivery::SessionRefused),
         }
@@ -408,11 +426,24 @@ impl ServerCore {
         }
         if matches!(request, WriteRequest::CloseSession) {
             self.sessions.begin_close(session);
+            if self.sessions.is_local(session) {
+                self.enqueue(Step::LocalClose, session, Some(client));
+                self.apply_through(now, Zxid::ZERO);
+                return;
+            }
         }
+        if self.standing() == Standing::ReadOnly {
+            self.refuse_write(&client);
+            return;
+        }
+        let request = match request {
+            request if !needs_global_session(&request) => request,
+            request => self.with_global_session(now, session, request),
+        };
         if self.proposes() {
             self.propose(now, session, cxid, request, identities, Some(client));
         } else if let Some(ForwardBody { op, bytes }) = body {
-            self.forward(session, cxid, op, &bytes, identities, client);
+            self.forward(session, cxid, op, &bytes, identities, Some(client));
         }
     }
 
@@ -420,7 +451,9 @@ impl ServerCore {
         if !self.has_live_session(&client, session) {
             return;
         }
-        if self.proposes() {
+        if self.standing() == Standing::ReadOnly {
+            self.refuse_write(&client);
+        } else if self.proposes() {
             self.enqueue(Step::Sync { xid, path }, session, Some(client));
             self.apply_through(now, Zxid::ZERO);
         } else {
@@ -582,7 +615,9 @@ impl ServerCore {
     pub(crate) fn take_ready_step(&mut self, committed: Zxid) -> Option<InFlight> {
         let is_ready = match self.in_flight.front()?.step {
             Step::Txn { header, .. } => header.zxid <= committed,
-            Step::Sync { .. } | Step::LearnerSync { .. } => true,
+            Step::Sync { .. } => self.proposes(),
+            Step::LearnerSync { .. } => true,
+            Step::LocalClose => true,
             Step::Forwarded { .. } => false,
         };
         if is_ready { self.take_step() } else { None }
@@ -610,6 +645,7 @@ impl ServerCore {
         match step {
             Step::Txn { header, txn, digest } => self.apply(replica, header, txn, digest, client.clone()),
             Step::LearnerSync { link } => self.answer_learner_sync(link),
+            Step::LocalClose => self.finish_local_close(replica, session, client.clone()),
             Step::Forwarded { .. } => unreachable!("a forwarded request ends with the txn it became"),
             Step::Sync { xid, path } => {
                 let mut frames = Vec::new();
@@ -687,7 +723,12 @@ impl ServerCore {
             if let Some(client) = client
                 && let Some((session, _)) = client.session()
             {
-                self.deliver_later(client, Delivery::SessionOpened { session, timeout_ms });
+                let opened = Delivery::SessionOpened {
+                    session,
+                    timeout_ms,
+                    read_only: false,
+                };
+                self.deliver_later(client, opened);
             }
             return;
         }
@@ -730,7 +771,9 @@ impl ServerCore {
 
     fn expire_sessions(&mut self, now: Now) {
         for id in self.sessions.take_expired(now.monotonic_ms) {
-            if self.sessions.begin_close(id) {
+            if self.sessions.is_local(id) {
+                self.expire_local_session(id);
+            } else if self.sessions.begin_close(id) {
                 self.propose(now, id, 0, WriteRequest::CloseSession, &[], None);
             }
         }

@@ -80,6 +80,18 @@ struct Session {
     due_ms: u64,
     /// Who speaks for it.
     owner: Option<Owner>,
+    kind: SessionKind,
+}
+
+/// Who knows of a session, and who ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionKind {
+    /// All servers know it. This one ends it, by a txn.
+    Global,
+    /// All servers know it; the leader, another server, ends it.
+    OfLeader,
+    /// This server alone knows it and ends it, without a txn (`localSessionsEnabled`).
+    Local,
 }
 
 /// Through whom a session came last. Only what comes from there is its client's (quorum spec, 7.7).
@@ -128,15 +140,24 @@ impl SessionTable {
     }
 
     /// Adds a session, heard now.
-    pub(crate) fn add(&mut self, id: SessionId, timeout_ms: i32, now_ms: u64) -> Arc<SessionHandle> {
+    pub(crate) fn add(
+        &mut self,
+        id: SessionId,
+        timeout_ms: i32,
+        kind: SessionKind,
+        now_ms: u64,
+    ) -> Arc<SessionHandle> {
         let handle = Arc::new(SessionHandle::new(id, now_ms));
         let due_ms = self.expiry(now_ms, timeout_ms);
-        self.due.entry(due_ms).or_default().insert(id);
+        if kind != SessionKind::OfLeader {
+            self.due.entry(due_ms).or_default().insert(id);
+        }
         let session = Session {
             handle: handle.clone(),
             timeout_ms,
             due_ms,
             owner: None,
+            kind,
         };
         let earlier = self.sessions.insert(id, session);
         assert!(earlier.is_none(), "session {id} was given out twice");
@@ -168,10 +189,12 @@ impl SessionTable {
         session.handle.touch(now_ms);
         session.timeout_ms = timeout_ms;
         session.owner = Some(Owner::Client(client.clone()));
-        let handle = session.handle.clone();
+        let (handle, kind) = (session.handle.clone(), session.kind);
         let before = std::mem::replace(&mut session.due_ms, due_ms);
         self.undue(id, before);
-        self.due.entry(due_ms).or_default().insert(id);
+        if kind != SessionKind::OfLeader {
+            self.due.entry(due_ms).or_default().insert(id);
+        }
         Some(handle)
     }
 
@@ -204,10 +227,11 @@ impl SessionTable {
         }
     }
 
-    /// A learner has heard from the session. False when there is none, or its end is decided.
+    /// A learner has heard from the session. False when there is none, its end is decided, or it is local to this
+    /// server.
     pub(crate) fn touch(&mut self, id: SessionId, timeout_ms: i32, now_ms: u64) -> bool {
         match self.sessions.get_mut(&id) {
-            Some(session) if !session.handle.is_closing() => {
+            Some(session) if !session.handle.is_closing() && session.kind != SessionKind::Local => {
                 session.handle.touch(now_ms);
                 session.timeout_ms = timeout_ms;
                 true
@@ -219,16 +243,18 @@ impl SessionTable {
     /// The sessions heard of after `since_ms`, with their timeouts. Those whose connection is gone are forgotten:
     /// for a learner, whose leader is told of them now and knows them better.
     pub(crate) fn take_touches(&mut self, since_ms: u64) -> Vec<(SessionId, i32)> {
-        let touches = self
+        let mut touches: Vec<(SessionId, i32)> = self
             .sessions
             .iter()
+            .filter(|(_, session)| session.kind == SessionKind::OfLeader)
             .filter(|(_, session)| session.handle.last_heard_ms.load(Relaxed) >= since_ms)
             .map(|(&id, session)| (id, session.timeout_ms))
             .collect();
+        touches.sort_unstable();
         let gone: Vec<SessionId> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.owner.is_none())
+            .filter(|(_, session)| session.kind == SessionKind::OfLeader && session.owner.is_none())
             .map(|(&id, _)| id)
             .collect();
         for id in gone {
@@ -245,6 +271,24 @@ impl SessionTable {
         {
             session.owner = None;
         }
+    }
+
+    /// Whether this server alone knows the session.
+    pub(crate) fn is_local(&self, id: SessionId) -> bool {
+        self.sessions
+            .get(&id)
+            .is_some_and(|session| session.kind == SessionKind::Local)
+    }
+
+    /// Makes a local session one that all servers know, and says its timeout, ms.
+    pub(crate) fn upgrade(&mut self, id: SessionId, kind: SessionKind) -> Option<i32> {
+        let session = self.sessions.get_mut(&id)?;
+        session.kind = kind;
+        let (due_ms, timeout_ms) = (session.due_ms, session.timeout_ms);
+        if kind == SessionKind::OfLeader {
+            self.undue(id, due_ms);
+        }
+        Some(timeout_ms)
     }
 
     /// Whether there is such a session, its end decided or not.
@@ -335,7 +379,7 @@ mod tests {
     #[test]
     fn a_session_expires_between_its_timeout_and_a_tick_later() {
         let mut table = SessionTable::new(500);
-        let handle = table.add(S, 4000, 1000);
+        let handle = table.add(S, 4000, SessionKind::Global, 1000);
         assert_eq!(table.take_expired(5000), []);
         handle.touch(1300);
         assert_eq!(table.take_expired(5499), []);
@@ -345,7 +389,7 @@ mod tests {
     #[test]
     fn a_touched_session_moves_on_when_its_time_seems_over() {
         let mut table = SessionTable::new(500);
-        let handle = table.add(S, 4000, 0);
+        let handle = table.add(S, 4000, SessionKind::Global, 0);
         handle.touch(3999);
         assert_eq!(table.take_expired(4500), []);
         assert_eq!(table.next_due_ms(), Some(8000));
@@ -355,7 +399,7 @@ mod tests {
     #[test]
     fn a_closing_session_neither_expires_nor_renews() {
         let mut table = SessionTable::new(500);
-        table.add(S, 4000, 0);
+        table.add(S, 4000, SessionKind::Global, 0);
         assert!(table.begin_close(S));
         assert!(!table.begin_close(S));
         assert!(!table.is_live(S));

@@ -11,6 +11,13 @@ pub struct CoreSettings {
     pub config_text: Option<String>,
     /// The version of that configuration.
     pub config_version: i64,
+    /// Whether new sessions of members are known to one server alone (`localSessionsEnabled`).
+    pub local_sessions: bool,
+    /// Whether such a session becomes one that all servers know when it creates an ephemeral
+    /// (`localSessionsUpgradingEnabled`).
+    pub local_sessions_upgrading: bool,
+    /// Whether a member without a leader answers reads (`readonlymode.enabled`).
+    pub read_only_mode: bool,
     /// The basic unit of time, ms (`tickTime`); sessions expire on its multiples.
     pub tick_ms: u64,
     /// The shortest session timeout granted, ms (`minSessionTimeout`).
@@ -146,6 +153,9 @@ impl Default for CoreSettings {
             tree: TreeSettings::default(),
             config_text: None,
             config_version: 0,
+            local_sessions: false,
+            local_sessions_upgrading: false,
+            read_only_mode: false,
             tick_ms: 3000,
             session_timeout_ms_min: 6000,
             session_timeout_ms_max: 60_000,

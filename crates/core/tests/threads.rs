@@ -42,7 +42,7 @@ fn drive(mut core: ServerCore, events: &Receiver<Event>) {
                     Action::AppendToLog { zxid, .. } => durable = Some(zxid),
                     Action::Wake(client) => client.wake(),
                     Action::ReportQuota(_) => {}
-                    Action::ReportPeer { .. } | Action::Ensemble(_) => {
+                    Action::ReportPeer { .. } | Action::ReportReadOnly | Action::Ensemble(_) => {
                         unreachable!("a standalone server has no ensemble")
                     }
                 }

@@ -454,7 +454,9 @@ impl Sim {
             return false;
         };
         let begins = match &event {
-            Event::OpenSession { client, timeout_ms }
+            Event::OpenSession {
+                client, timeout_ms, ..
+            }
             | Event::RenewSession {
                 client, timeout_ms, ..
             } => Some((client.clone(), *timeout_ms)),
@@ -499,7 +501,7 @@ impl Sim {
                 }
                 Action::Wake(client) => client.wake(),
                 Action::ReportQuota(_) => self.quota_reports += 1,
-                Action::ReportPeer { .. } | Action::Ensemble(_) => {
+                Action::ReportPeer { .. } | Action::ReportReadOnly | Action::Ensemble(_) => {
                     unreachable!("a standalone server has no ensemble")
                 }
             }

@@ -320,3 +320,89 @@ fn expected_versions_are_checked_by_the_leader_in_the_order_of_all_clients() {
     assert_eq!(world.take(a), "2");
     assert_eq!(world.take(b), "1:-103");
 }
+
+#[test]
+fn a_local_session_reads_and_writes_and_no_other_server_knows_it() {
+    let mut world = World::with(3, 0, |settings| settings.local_sessions = true);
+    for at in [world.leader(), world.follower(0)] {
+        let before = world.last_processed(at);
+        let client = world.connect(at);
+        assert_eq!(world.last_processed(at), before, "no txn");
+        let path = format!("/of{at}");
+        assert_eq!(world.call(client, &create(&path)), format!("1={path}"));
+        assert_eq!(world.call(client, &get(&path)), "2");
+        assert_eq!(world.call(client, &ephemeral("/e")), "3:-120");
+        let elsewhere = world.reconnect(client, world.follower(1));
+        assert_eq!(world.closed(elsewhere), Some(CloseReason::SessionRefused));
+        let here = world.reconnect(client, at);
+        assert_eq!(world.call(here, &delete(&path)), "1");
+        let zxid = world.last_processed(at);
+        world.ask(here, &CLOSE);
+        assert_eq!((world.take(here).as_str(), world.last_processed(at)), ("2", zxid));
+        assert_eq!(world.closed(here), Some(CloseReason::SessionClosed));
+    }
+}
+
+#[test]
+fn a_local_session_expires_at_its_own_server() {
+    let mut world = World::with(3, 0, |settings| settings.local_sessions = true);
+    for at in [world.leader(), world.follower(0)] {
+        let client = world.connect(at);
+        world.pass(900);
+        assert_eq!(world.closed(client), None);
+        world.pass(300);
+        assert_eq!(world.closed(client), Some(CloseReason::SessionExpired));
+    }
+}
+
+#[test]
+fn a_local_session_becomes_global_with_its_first_ephemeral() {
+    let mut world = World::with(3, 0, |settings| {
+        settings.local_sessions = true;
+        settings.local_sessions_upgrading = true;
+    });
+    for at in [world.leader(), world.follower(0)] {
+        let client = world.connect(at);
+        let path = format!("/of{at}");
+        assert_eq!(world.call(client, &ephemeral(&path)), format!("1={path}"));
+        let elsewhere = world.reconnect(client, world.follower(1));
+        assert_eq!(world.call(elsewhere, &get(&path)), "1");
+        world.ask(elsewhere, &CLOSE);
+        let other = world.connect(at);
+        assert_eq!(world.call(other, &get(&path)), "1:-101");
+    }
+}
+
+#[test]
+fn a_member_without_a_leader_answers_reads_of_those_who_take_that() {
+    let mut world = World::with(3, 0, |settings| settings.read_only_mode = true);
+    let (leader, a, b) = (world.leader(), world.follower(0), world.follower(1));
+    let client = world.connect(a);
+    world.call(client, &create("/a"));
+    world.kill(leader);
+    world.kill(b);
+    world.pass(1500);
+    let early = world.connect_to_read(a);
+    assert_eq!(world.closed(early), Some(CloseReason::NotServing));
+    // It may have been elected just before it was left alone, and have to give up first.
+    world.pass(3000);
+    assert_eq!(world.standing(a), Standing::ReadOnly);
+    let writer = world.connect(a);
+    assert_eq!(world.closed(writer), Some(CloseReason::ReadOnly));
+    let global = world.reconnect_to_read(client, a);
+    assert_eq!(world.closed(global), Some(CloseReason::ReadOnly));
+    let reader = world.connect_to_read(a);
+    assert!(world.only_reads(reader));
+    assert_eq!(world.call(reader, &get("/a")), "1");
+    assert_eq!(world.call(reader, &set("/a", "x")), "2:-119");
+    assert_eq!(world.call(reader, &sync()), "3:-119");
+    world.pass(1200);
+    assert_eq!(world.closed(reader), Some(CloseReason::SessionExpired));
+    let reader = world.connect_to_read(a);
+    world.revive(b);
+    world.settle();
+    assert_eq!(world.closed(reader), Some(CloseReason::NotServing));
+    let writer = world.connect(a);
+    assert!(!world.only_reads(writer));
+    assert_eq!(world.call(writer, &set("/a", "x")), "1");
+}

@@ -26,6 +26,8 @@ struct Session {
     is_greeted: bool,
     closed: Option<CloseReason>,
     id: SessionId,
+    /// Whether the server said that it only reads.
+    only_reads: bool,
     password: Vec<u8>,
     next_xid: i32,
     asked: HashMap<i32, OpCode>,
@@ -53,6 +55,8 @@ pub(crate) struct World {
     servers: Vec<Server>,
     sessions: Vec<Session>,
     ends: BTreeMap<LinkId, End>,
+    /// Links of servers that are cut off, which they do not know yet.
+    broken: Vec<(usize, LinkId)>,
     /// Packets to this server wait here.
     held: Option<(usize, VecDeque<(LinkId, zab::Message)>)>,
     next_id: u64,
@@ -63,6 +67,10 @@ pub(crate) struct World {
 impl World {
     /// Voters numbered from 1 (their place plus 1), then observers.
     pub(crate) fn new(voters: usize, observers: usize) -> World {
+        World::with(voters, observers, |_| {})
+    }
+
+    pub(crate) fn with(voters: usize, observers: usize, adapt: impl FnOnce(&mut CoreSettings)) -> World {
         let now = Now {
             monotonic_ms: 10_000,
             wall_ms: 1_700_000_000_000,
@@ -75,6 +83,7 @@ impl World {
             ..CoreSettings::default()
         };
         settings.config_text = Some("server.1=…".to_owned());
+        adapt(&mut settings);
         let servers = ids(0..voters + observers)
             .map(|id| {
                 let shared = Arc::new(Shared::new(Replica::empty(&settings.tree), settings.clone()));
@@ -99,6 +108,7 @@ impl World {
             servers,
             sessions: Vec::new(),
             ends: BTreeMap::new(),
+            broken: Vec::new(),
             held: None,
             next_id: 1,
             reports: Vec::new(),
@@ -157,13 +167,34 @@ impl World {
         }
     }
 
-    /// The process ends; its links break.
+    /// The server is cut off, or its process is stopped, until it goes on: its links break for the others.
     pub(crate) fn kill(&mut self, at: usize) {
         self.servers[at].is_up = false;
+        for session in 0..self.sessions.len() {
+            if self.sessions[session].at == at {
+                self.sessions[session]
+                    .closed
+                    .get_or_insert(CloseReason::ServerStops);
+            }
+        }
         let ends: Vec<LinkId> = self.ends.keys().copied().collect();
         for link in ends {
             if self.ends.get(&link).is_some_and(|end| end.at == at) {
                 self.close(link);
+                self.broken.push((at, link));
+            }
+        }
+        self.run();
+    }
+
+    /// The server goes on, and notices that its links are broken.
+    pub(crate) fn revive(&mut self, at: usize) {
+        self.servers[at].is_up = true;
+        for (of, link) in std::mem::take(&mut self.broken) {
+            if of == at {
+                self.event(at, zab::Event::LinkClosed { link });
+            } else {
+                self.broken.push((of, link));
             }
         }
         self.run();
@@ -220,7 +251,22 @@ impl World {
 
     /// A new session at this server.
     pub(crate) fn connect(&mut self, at: usize) -> usize {
-        let session = self.dial(at, SessionId::NONE, Vec::new());
+        let session = self.dial(at, SessionId::NONE, Vec::new(), false);
+        self.run();
+        session
+    }
+
+    /// A new session at a server that may read only.
+    pub(crate) fn connect_to_read(&mut self, at: usize) -> usize {
+        let session = self.dial(at, SessionId::NONE, Vec::new(), true);
+        self.run();
+        session
+    }
+
+    /// Comes back with a session at a server that may read only.
+    pub(crate) fn reconnect_to_read(&mut self, before: usize, at: usize) -> usize {
+        let (id, password) = (self.sessions[before].id, self.sessions[before].password.clone());
+        let session = self.dial(at, id, password, true);
         self.run();
         session
     }
@@ -228,12 +274,12 @@ impl World {
     /// Comes back with the session of `before` at another server.
     pub(crate) fn reconnect(&mut self, before: usize, at: usize) -> usize {
         let (id, password) = (self.sessions[before].id, self.sessions[before].password.clone());
-        let session = self.dial(at, id, password);
+        let session = self.dial(at, id, password, false);
         self.run();
         session
     }
 
-    fn dial(&mut self, at: usize, id: SessionId, password: Vec<u8>) -> usize {
+    fn dial(&mut self, at: usize, id: SessionId, password: Vec<u8>, takes_read_only: bool) -> usize {
         let woken = Arc::new(AtomicBool::new(false));
         let wake = woken.clone();
         self.next_id += 1;
@@ -250,7 +296,7 @@ impl World {
             timeout_ms: 1000,
             session: id,
             password,
-            read_only: Some(false),
+            read_only: Some(takes_read_only),
         }
         .encode(&mut request);
         self.sessions.push(Session {
@@ -260,6 +306,7 @@ impl World {
             is_greeted: false,
             closed: None,
             id: SessionId::NONE,
+            only_reads: false,
             password: Vec::new(),
             next_xid: 1,
             asked: HashMap::new(),
@@ -298,6 +345,10 @@ impl World {
         self.sessions[session].closed.clone()
     }
 
+    pub(crate) fn only_reads(&self, session: usize) -> bool {
+        self.sessions[session].only_reads
+    }
+
     pub(crate) fn session_id(&self, session: usize) -> SessionId {
         self.sessions[session].id
     }
@@ -314,6 +365,7 @@ impl World {
         for frame in split_frames(&out, &mut this.is_greeted) {
             if let Frame::Connected(response) = &frame {
                 (this.id, this.password) = (response.session, response.password.to_vec());
+                this.only_reads = response.read_only == Some(true);
                 continue;
             }
             if let Frame::Reply { zxid, .. } | Frame::Event { zxid, .. } = &frame {
@@ -374,7 +426,7 @@ impl World {
         match action {
             Action::Wake(client) => client.wake(),
             Action::ReportPeer { what, .. } => self.reports.push(what),
-            Action::ReportQuota(_) => {}
+            Action::ReportQuota(_) | Action::ReportReadOnly => {}
             Action::AppendToLog { .. } => unreachable!("a member writes through the consensus"),
             Action::Ensemble(action) => self.carry_out_consensus(at, action),
         }

@@ -229,7 +229,14 @@ fn when_the_zxids_of_an_epoch_are_used_up_the_next_epoch_begins_and_its_log_can_
         let peer = "10.0.0.1:1".parse().unwrap();
         let client = Arc::new(Client::new(ConnectionId(id), peer, 0, Box::new(|| {})));
         let timeout_ms = 10_000;
-        core.handle_event(sim.now, Event::OpenSession { client, timeout_ms });
+        core.handle_event(
+            sim.now,
+            Event::OpenSession {
+                client,
+                timeout_ms,
+                read_only: false,
+            },
+        );
         while let Some(action) = core.poll_action() {
             if let Action::AppendToLog { zxid, entry } = action {
                 log.append(zxid, &entry).unwrap();

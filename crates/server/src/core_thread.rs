@@ -55,6 +55,7 @@ fn carry_out(core: &mut ServerCore, disk: &Sender<Vec<Append>>) {
             Action::Wake(client) => client.wake(),
             Action::ReportQuota(exceeded) => tracing::warn!("{exceeded}"),
             Action::ReportPeer { what, .. } => tracing::warn!("{what}"),
+            Action::ReportReadOnly => tracing::warn!("there is no leader; reads are answered to who takes that"),
             Action::Ensemble(_) => unreachable!("a standalone server has no ensemble"),
         }
     }

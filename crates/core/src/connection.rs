@@ -221,7 +221,7 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return self.malformed(format!("connect request: {error}")),
         };
-        if request.last_zxid_seen > replica.last_processed {
+        if request.last_zxid_seen > replica.last_processed.max(replica.epoch_start) {
             // S2: this server would show the client an older state than it has seen.
             let (seen, ours) = (request.last_zxid_seen, replica.last_processed);
             return Verdict::Close(CloseReason::ClientAhead { seen, ours });

@@ -260,6 +260,7 @@ impl ServerCore {
                 .tree
                 .set_config(config.as_bytes().into(), version, now.wall_ms);
         }
+        replica.epoch_start = Zxid::new(epoch, 0);
         let known = replica.sessions.keys().copied();
         self.next_session_id = self.next_session_id.max(first_session_id(me, now.wall_ms, known));
         if leads {
@@ -298,6 +299,7 @@ impl ServerCore {
         for client in clients.into_values() {
             self.close_later(Some(client), CloseReason::NotServing);
         }
+        replica.epoch_start = Zxid::ZERO;
         *replica.watches.get_mut() = Watches::default();
         drop(replica);
         self.actions.extend(self.to_wake.drain(..).map(Action::Wake));

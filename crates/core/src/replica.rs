@@ -22,6 +22,9 @@ pub struct Replica {
     pub tree: Tree,
     /// The newest applied txn.
     pub last_processed: Zxid,
+    /// Where the epoch begins in which this member serves. All that came before is in the tree, so clients that have
+    /// seen this zxid, as a Java leader shows it before its first txn, have seen nothing that is not here (S2).
+    pub(crate) epoch_start: Zxid,
     /// The global sessions and their timeouts in ms, as the txns made and ended them.
     pub sessions: BTreeMap<SessionId, i32>,
     /// Watches are registered under the same hold for reading as the read that sets them (W2), hence the lock.
@@ -86,6 +89,7 @@ impl Replica {
         Replica {
             tree,
             last_processed,
+            epoch_start: Zxid::ZERO,
             sessions,
             watches: Mutex::default(),
             clients: HashMap::new(),

@@ -406,3 +406,23 @@ fn a_member_without_a_leader_answers_reads_of_those_who_take_that() {
     assert!(!world.only_reads(writer));
     assert_eq!(world.call(writer, &set("/a", "x")), "1");
 }
+
+#[test]
+fn s2_a_client_is_turned_away_that_has_seen_more_than_the_server_has_taken_over() {
+    let mut world = World::new(3, 0);
+    for at in 0..3 {
+        world.seen = Zxid::new(1, 0);
+        let client = world.connect(at);
+        assert_eq!(
+            world.closed(client),
+            None,
+            "the beginning of the epoch, as Java's leaders show it"
+        );
+        world.seen = Zxid::new(1, 9);
+        let ahead = world.connect(at);
+        assert!(matches!(
+            world.closed(ahead),
+            Some(CloseReason::ClientAhead { .. })
+        ));
+    }
+}

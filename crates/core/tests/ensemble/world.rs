@@ -60,6 +60,8 @@ pub(crate) struct World {
     /// Packets to this server wait here.
     held: Option<(usize, VecDeque<(LinkId, zab::Message)>)>,
     next_id: u64,
+    /// What clients say that they have seen.
+    pub(crate) seen: Zxid,
     /// What was reported of peers.
     pub(crate) reports: Vec<String>,
 }
@@ -111,6 +113,7 @@ impl World {
             broken: Vec::new(),
             held: None,
             next_id: 1,
+            seen: Zxid::ZERO,
             reports: Vec::new(),
         };
         world.settle();
@@ -292,7 +295,7 @@ impl World {
         let mut request = Vec::new();
         ConnectRequest {
             protocol_version: 0,
-            last_zxid_seen: Zxid::ZERO,
+            last_zxid_seen: self.seen,
             timeout_ms: 1000,
             session: id,
             password,

@@ -27,6 +27,8 @@ pub(crate) struct History {
     entries: VecDeque<Entry>,
     /// The tree contains everything through this zxid. Not below `start`.
     delivered: Zxid,
+    /// How many of `entries` are delivered.
+    delivered_count: usize,
 }
 
 /// How a learner is brought to the leader's history (quorum spec, 6.1).
@@ -46,8 +48,9 @@ impl History {
     pub(crate) fn new(start: Zxid, entries: Vec<Entry>) -> History {
         let mut history = History {
             start,
-            entries: VecDeque::new(),
+            entries: VecDeque::with_capacity(entries.len()),
             delivered: start,
+            delivered_count: 0,
         };
         for entry in entries {
             history.append(entry);
@@ -86,28 +89,34 @@ impl History {
 
     /// The next txn to deliver.
     pub(crate) fn undelivered(&self) -> Option<&Entry> {
-        self.after(self.delivered).next()
+        self.entries.get(self.delivered_count)
     }
 
-    /// Notes that the tree has everything through `zxid`.
-    pub(crate) fn note_delivered(&mut self, zxid: Zxid) {
-        assert!(
-            self.delivered < zxid && zxid <= self.last(),
-            "{zxid} delivered after {}, the history ends at {}",
-            self.delivered,
-            self.last()
-        );
-        self.delivered = zxid;
+    /// Notes that the tree has all txns.
+    pub(crate) fn note_all_delivered(&mut self) {
+        self.delivered_count = self.entries.len();
+        self.delivered = self.last();
+    }
+
+    /// Notes that the tree gets the next txn, if there is one and it is not after `zxid`; and which.
+    pub(crate) fn deliver_next(&mut self, zxid: Zxid) -> Option<Entry> {
+        let next = self.entries.get(self.delivered_count)?;
+        if next.zxid > zxid {
+            return None;
+        }
+        self.delivered_count += 1;
+        self.delivered = next.zxid;
+        Some(next.clone())
     }
 
     /// Lets go of the oldest delivered txns.
     pub(crate) fn trim(&mut self, entries_max: usize) {
         while self.entries.len() > entries_max
-            && let Some(oldest) = self.entries.front()
-            && oldest.zxid <= self.delivered
+            && self.delivered_count > 0
+            && let Some(oldest) = self.entries.pop_front()
         {
             self.start = oldest.zxid;
-            self.entries.pop_front();
+            self.delivered_count -= 1;
         }
     }
 
@@ -119,6 +128,7 @@ impl History {
         // When the window began later, nothing of it is left, and the rest is on disk.
         self.start = self.start.min(to);
         self.delivered = self.delivered.min(to);
+        self.delivered_count = self.delivered_count.min(self.entries.len());
     }
 
     /// How a learner whose history ends at `peer` is synchronised to our history through `committed`.
@@ -251,7 +261,15 @@ mod tests {
     #[test]
     fn the_window_keeps_what_is_not_delivered() {
         let mut history = history(Zxid::ZERO, &[(1, 1), (1, 2), (1, 3)]);
-        history.note_delivered(Zxid::new(1, 2));
+        assert_eq!(
+            history.deliver_next(Zxid::new(1, 2)).map(|e| e.zxid),
+            Some(Zxid::new(1, 1))
+        );
+        assert_eq!(
+            history.deliver_next(Zxid::new(1, 2)).map(|e| e.zxid),
+            Some(Zxid::new(1, 2))
+        );
+        assert_eq!(history.deliver_next(Zxid::new(1, 2)), None);
         history.trim(0);
         assert_eq!(
             (history.start(), history.last()),

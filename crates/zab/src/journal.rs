@@ -44,6 +44,16 @@ pub enum Write {
     CurrentEpoch(u32),
 }
 
+/// What of a write is to be known when it is durable.
+#[derive(Debug)]
+enum InFlight {
+    Append(Zxid),
+    Truncate(Zxid),
+    Install(History),
+    AcceptedEpoch(u32),
+    CurrentEpoch(u32),
+}
+
 /// What has become durable, for the role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
@@ -73,7 +83,8 @@ pub(crate) struct Journal {
     pub(crate) history: History,
     accepted_epoch: u32,
     current_epoch: u32,
-    in_flight: VecDeque<(u64, Write)>,
+    /// With the role that asked for each.
+    in_flight: VecDeque<(u64, InFlight)>,
     next_write: u64,
     /// A write failed: what the disk holds is not known until it is read again.
     failed: bool,
@@ -82,9 +93,7 @@ pub(crate) struct Journal {
 impl Journal {
     pub(crate) fn new(recovered: Recovered) -> Journal {
         let mut history = History::new(recovered.window_start, recovered.window);
-        if history.last() > history.delivered() {
-            history.note_delivered(history.last());
-        }
+        history.note_all_delivered();
         Journal {
             history,
             accepted_epoch: recovered.accepted_epoch,
@@ -114,50 +123,52 @@ impl Journal {
     }
 
     /// Notes a write that is now given to the disk. A txn is part of the history from here on.
-    pub(crate) fn begin(&mut self, write: Write, incarnation: u64) -> WriteId {
-        if let Write::Append(entry) = &write {
-            self.history.append(entry.clone());
-        }
+    pub(crate) fn begin(&mut self, write: &Write, incarnation: u64) -> WriteId {
+        let in_flight = match write {
+            Write::Append(entry) => {
+                self.history.append(entry.clone());
+                InFlight::Append(entry.zxid)
+            }
+            Write::Truncate { to, .. } => InFlight::Truncate(*to),
+            Write::Install { zxid, entries, .. } => InFlight::Install(History::new(*zxid, entries.clone())),
+            Write::AcceptedEpoch(epoch) => InFlight::AcceptedEpoch(*epoch),
+            Write::CurrentEpoch(epoch) => InFlight::CurrentEpoch(*epoch),
+        };
         let id = WriteId(self.next_write);
         self.next_write += 1;
-        self.in_flight.push_back((incarnation, write));
+        self.in_flight.push_back((incarnation, in_flight));
         id
     }
 
-    /// Everything up to and with `id` is durable; a truncation at its end may have been refused. Returns what became
-    /// so, with the role that asked for it.
-    pub(crate) fn complete(&mut self, id: WriteId, refused: bool) -> Vec<(u64, Done)> {
-        let first = self.next_write - self.in_flight.len() as u64;
+    /// Everything up to and with `through` is durable; a truncation at its end may have been `refused`. Returns the
+    /// next of these, with the role that asked for it; `None` when there are no more.
+    pub(crate) fn complete_next(&mut self, through: WriteId, refused: bool) -> Option<(u64, Done)> {
         assert!(
-            id.0 < self.next_write,
+            through.0 < self.next_write,
             "write {} is durable but was never asked for",
-            id.0
+            through.0
         );
-        let count = (id.0 + 1).saturating_sub(first);
-        let mut done = Vec::new();
-        for i in 0..count {
-            let Some((incarnation, write)) = self.in_flight.pop_front() else {
-                break;
-            };
-            let refused = refused && i + 1 == count;
-            done.push((incarnation, self.adopt(write, refused)));
+        let next = self.next_write - self.in_flight.len() as u64;
+        if next > through.0 {
+            return None;
         }
-        done
+        let (incarnation, in_flight) = self.in_flight.pop_front()?;
+        Some((incarnation, self.adopt(in_flight, refused && next == through.0)))
     }
 
-    fn adopt(&mut self, write: Write, refused: bool) -> Done {
-        match write {
-            Write::Append(entry) => Done::Appended(entry.zxid),
-            Write::Truncate { .. } if refused => Done::TruncateRefused,
-            Write::Truncate { to, .. } => {
+    fn adopt(&mut self, done: InFlight, refused: bool) -> Done {
+        match done {
+            InFlight::Append(zxid) => Done::Appended(zxid),
+            InFlight::Truncate(_) if refused => Done::TruncateRefused,
+            InFlight::Truncate(to) => {
                 self.history.truncate(to);
                 Done::Truncated
             }
-            Write::Install { zxid, entries, .. } => {
-                self.history = History::new(zxid, entries);
+            InFlight::Install(history) => {
+                self.history = history;
                 Done::Installed
             }
-            Write::AcceptedEpoch(epoch) => {
+            InFlight::AcceptedEpoch(epoch) => {
                 assert!(
                     epoch >= self.accepted_epoch,
                     "accepted epoch {} went back to {epoch}",
@@ -166,7 +177,7 @@ impl Journal {
                 self.accepted_epoch = epoch;
                 Done::AcceptedEpoch
             }
-            Write::CurrentEpoch(epoch) => {
+            InFlight::CurrentEpoch(epoch) => {
                 assert!(
                     self.current_epoch <= epoch && epoch <= self.accepted_epoch,
                     "current epoch {} set to {epoch}, accepted is {}",

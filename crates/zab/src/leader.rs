@@ -34,8 +34,8 @@ enum Phase {
 #[derive(Debug)]
 struct Outstanding {
     zxid: Zxid,
-    /// The voters that have it on disk.
-    acks: BTreeSet<ServerId>,
+    /// The voters that have it on disk. There are only few.
+    acks: Vec<ServerId>,
 }
 
 #[derive(Debug)]
@@ -319,7 +319,7 @@ impl Leader {
             && context.guards(PlantedBug::AcksSurviveReconnect)
         {
             for outstanding in &mut self.outstanding {
-                outstanding.acks.remove(&learner.server);
+                outstanding.acks.retain(|server| *server != learner.server);
             }
         }
         let history = context.history();
@@ -509,7 +509,7 @@ impl Leader {
         self.last_proposed = zxid;
         self.outstanding.push_back(Outstanding {
             zxid,
-            acks: BTreeSet::new(),
+            acks: Vec::new(),
         });
         // The network and the own disk work at the same time.
         for (link, learner) in &mut self.learners {
@@ -525,9 +525,14 @@ impl Leader {
     fn count_ack(&mut self, server: ServerId, zxid: Zxid, context: &mut Context) -> Next {
         let place = self
             .outstanding
-            .binary_search_by_key(&zxid, |outstanding| outstanding.zxid);
-        if let Some(outstanding) = place.ok().and_then(|i| self.outstanding.get_mut(i)) {
-            outstanding.acks.insert(server);
+            .front()
+            .map(|first| zxid.0.wrapping_sub(first.zxid.0));
+        let place = place.and_then(|place| usize::try_from(place).ok());
+        if let Some(outstanding) = place.and_then(|place| self.outstanding.get_mut(place)) {
+            assert_eq!(outstanding.zxid, zxid, "proposals have no gaps");
+            if !outstanding.acks.contains(&server) {
+                outstanding.acks.push(server);
+            }
         }
         self.commit(context)
     }
@@ -535,7 +540,10 @@ impl Leader {
     /// Commits in order whatever a quorum has.
     fn commit(&mut self, context: &mut Context) -> Next {
         while let Some(first) = self.outstanding.front() {
-            let enough = context.settings.quorum.contains_quorum(&first.acks)
+            let enough = context
+                .settings
+                .quorum
+                .may_decide(|server| first.acks.contains(&server))
                 || (!context.guards(PlantedBug::CommitWithoutQuorum) && !first.acks.is_empty());
             if !enough || self.phase != Phase::Broadcast {
                 break;

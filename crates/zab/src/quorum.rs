@@ -136,15 +136,25 @@ impl QuorumVerifier {
 
     /// Whether these servers may decide. Servers that do not vote are not counted, so callers need not filter.
     pub fn contains_quorum(&self, servers: &BTreeSet<ServerId>) -> bool {
+        self.may_decide(|server| servers.contains(&server))
+    }
+
+    /// Whether the voters for whom `agrees` is true may decide.
+    pub fn may_decide(&self, agrees: impl Fn(ServerId) -> bool) -> bool {
         match &self.rule {
-            Rule::Majority => servers.intersection(&self.voters).count() > self.voters.len() / 2,
+            Rule::Majority => {
+                let agreeing = self.voters.iter().filter(|server| agrees(**server)).count();
+                agreeing > self.voters.len() / 2
+            }
             Rule::Hierarchical { groups, .. } => {
-                let total_of =
-                    |group: &BTreeSet<ServerId>| group.iter().map(|s| u64::from(self.weight(*s))).sum();
                 let (mut with_weight, mut agreeing) = (0, 0);
                 for group in groups {
-                    let total: u64 = total_of(group);
-                    let present: u64 = total_of(&group.intersection(servers).copied().collect());
+                    let (mut total, mut present) = (0, 0);
+                    for server in group {
+                        let weight = u64::from(self.weight(*server));
+                        total += weight;
+                        present += if agrees(*server) { weight } else { 0 };
+                    }
                     with_weight += usize::from(total > 0);
                     agreeing += usize::from(present > total / 2);
                 }

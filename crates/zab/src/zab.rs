@@ -308,7 +308,7 @@ impl Context {
     }
 
     pub(crate) fn write(&mut self, write: Write) {
-        let id = self.journal.begin(write.clone(), self.incarnation);
+        let id = self.journal.begin(&write, self.incarnation);
         self.push(Action::Write { id, write });
     }
 
@@ -326,11 +326,7 @@ impl Context {
 
     /// Delivers what is appended and not delivered yet, through `zxid`.
     pub(crate) fn deliver_through(&mut self, zxid: Zxid) {
-        while let Some(entry) = self.journal.history.undelivered()
-            && entry.zxid <= zxid
-        {
-            let entry = entry.clone();
-            self.journal.history.note_delivered(entry.zxid);
+        while let Some(entry) = self.journal.history.deliver_next(zxid) {
             self.actions.push_back(Action::Deliver(entry));
         }
         self.journal.history.trim(self.settings.window_entries_max);
@@ -651,12 +647,15 @@ impl Zab {
     }
 
     fn handle_durable(&mut self, write: WriteId, refused: bool) -> Next {
-        for (incarnation, done) in self.context.journal.complete(write, refused) {
-            if incarnation != self.context.incarnation && self.context.guards(PlantedBug::LateEventsCount) {
-                continue;
+        // All of them are facts of the disk, also when the role ends over one.
+        let mut next = Ok(());
+        while let Some((incarnation, done)) = self.context.journal.complete_next(write, refused) {
+            let is_late = incarnation != self.context.incarnation;
+            if next.is_ok() && !(is_late && self.context.guards(PlantedBug::LateEventsCount)) {
+                next = self.handle_done(done);
             }
-            self.handle_done(done)?;
         }
+        next?;
         if self.context.journal.is_quiet() {
             self.elect_when_quiet();
         }

@@ -549,3 +549,36 @@ fn txns_are_committed_in_order_even_when_quorums_come_out_of_order() {
         [z(5, 1), z(5, 2)]
     );
 }
+
+/// A role may end over one write of a group that became durable at once. The others are on disk all the same.
+#[test]
+fn writes_that_became_durable_together_with_the_last_of_a_role_are_not_waited_for() {
+    let mut settings = driver::settings(3, &[]);
+    settings.counter_max = 2;
+    let mut leader = Server::leader_with(settings, recovered(4, &[], Zxid::ZERO));
+    let other = leader.learner(2, 5);
+    let ack_epoch = Message::AckEpoch {
+        last_zxid: Zxid::ZERO,
+        current_epoch: None,
+    };
+    leader.hear(other, ack_epoch);
+    leader.hear(other, Message::Ack(z(5, 0)));
+    for counter in 1..=2 {
+        let txn = entry(z(5, counter)).txn;
+        leader.tell(Event::Propose {
+            zxid: z(5, counter),
+            txn,
+        });
+    }
+    // The quorum of the second is there before that of the first, so that the first commits both, and ends the epoch.
+    for (link, counter) in [(LINK, 2), (other, 2), (LINK, 1)] {
+        assert_eq!(commits(&leader.hear(link, Message::Ack(z(5, counter)))), []);
+    }
+    let actions = leader.settle_disk();
+    assert_eq!(delivered(&actions), [z(5, 1), z(5, 2)]);
+    assert_eq!(ended(&actions), Some(Reason::CounterUsedUp));
+    let votes = actions
+        .iter()
+        .any(|action| matches!(action, Action::SendNotification { .. }));
+    assert!(votes, "the disk is quiet: {actions:?}");
+}

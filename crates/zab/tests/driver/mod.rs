@@ -55,11 +55,20 @@ pub(crate) fn settled(state: PeerState, leader: i64) -> Notification {
     }
 }
 
+/// Those of one of 1, 2 and 3, with the observer 4.
+pub(crate) fn settings(me: i64, planted: &[PlantedBug]) -> Settings {
+    let quorum = QuorumVerifier::majority([1, 2, 3].map(ServerId), [ServerId(4)]);
+    let mut settings = Settings::new(ServerId(me), quorum);
+    settings.planted = planted.to_vec();
+    settings
+}
+
 impl Server {
     pub(crate) fn start(me: i64, recovered: Recovered, planted: &[PlantedBug]) -> Server {
-        let quorum = QuorumVerifier::majority([1, 2, 3].map(ServerId), [ServerId(4)]);
-        let mut settings = Settings::new(ServerId(me), quorum);
-        settings.planted = planted.to_vec();
+        Server::start_with(settings(me, planted), recovered)
+    }
+
+    pub(crate) fn start_with(settings: Settings, recovered: Recovered) -> Server {
         let mut server = Server {
             zab: Zab::new(settings, recovered, 0),
             now_ms: 0,
@@ -135,7 +144,11 @@ impl Server {
 
     /// A follower that has promised `epoch` and awaits its history.
     pub(crate) fn follower(recovered: Recovered, epoch: u32, planted: &[PlantedBug]) -> Server {
-        let mut server = Server::start(1, recovered, planted);
+        Server::follower_with(settings(1, planted), recovered, epoch)
+    }
+
+    pub(crate) fn follower_with(settings: Settings, recovered: Recovered, epoch: u32) -> Server {
+        let mut server = Server::start_with(settings, recovered);
         assert_eq!(server.find_leader(), LINK);
         server.hear(LINK, Message::LeaderInfo { epoch });
         server.settle_disk();
@@ -155,7 +168,11 @@ impl Server {
 
     /// 3, elected by all.
     pub(crate) fn elected(recovered: Recovered, planted: &[PlantedBug]) -> Server {
-        let mut server = Server::start(3, recovered, planted);
+        Server::elected_with(settings(3, planted), recovered)
+    }
+
+    fn elected_with(settings: Settings, recovered: Recovered) -> Server {
+        let mut server = Server::start_with(settings, recovered);
         server.vote_for_3(1);
         assert_eq!(server.zab.state(), PeerState::Leading);
         server
@@ -220,23 +237,20 @@ impl Server {
     /// The only server of its ensemble.
     pub(crate) fn alone(recovered: Recovered) -> Server {
         let settings = Settings::new(ServerId(1), QuorumVerifier::majority([ServerId(1)], []));
-        let mut server = Server {
-            zab: Zab::new(settings, recovered, 0),
-            now_ms: 0,
-            last_write: 0,
-            links: 0,
-        };
-        server.actions();
-        server
+        Server::start_with(settings, recovered)
     }
 
     /// 3, leading `epoch` + 1 with follower 1.
     pub(crate) fn leader(recovered: Recovered, planted: &[PlantedBug]) -> Server {
+        Server::leader_with(settings(3, planted), recovered)
+    }
+
+    pub(crate) fn leader_with(settings: Settings, recovered: Recovered) -> Server {
         let (epoch, last) = (
             recovered.current_epoch,
             recovered.window.last().map_or(recovered.window_start, |e| e.zxid),
         );
-        let mut server = Server::elected(recovered, planted);
+        let mut server = Server::elected_with(settings, recovered);
         let link = server.learner(1, epoch);
         server.settle_disk();
         server.hear(

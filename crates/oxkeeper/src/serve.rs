@@ -1,12 +1,15 @@
 //! `oxkeeper serve` and `oxkeeper check-config`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
 use oxkeeper_server::ServeError;
-use oxkeeper_server::config::{self, InvalidConfig, LoadedConfig, Notice, NoticeLevel, ServerConfig};
+use oxkeeper_server::config::{
+    self, EnsembleConfig, InvalidConfig, LoadedConfig, Notice, NoticeLevel, ServerConfig,
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{EXIT_INVALID, EXIT_UNEXPECTED, say};
@@ -30,6 +33,10 @@ pub(crate) fn serve(arguments: &[String]) -> ExitCode {
             NoticeLevel::Info => tracing::info!("{notice}"),
             NoticeLevel::Warning => tracing::warn!("{notice}"),
         }
+    }
+    if config.ensemble.is_some() {
+        // Until the shell runs members: starting alone would fork the data.
+        return fail(EXIT_INVALID, "this build cannot run members of an ensemble yet");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -144,7 +151,46 @@ fn print_check(file: &str, config: &ServerConfig, notices: &[Notice]) -> io::Res
         "  sessions  {} to {} ms, tick {} ms",
         session.timeout_ms_min, session.timeout_ms_max, session.tick_time_ms
     )?;
+    if let Some(ensemble) = &config.ensemble {
+        print_membership(&mut out, ensemble)?;
+    }
     out.flush()
+}
+
+fn print_membership(out: &mut impl io::Write, ensemble: &EnsembleConfig) -> io::Result<()> {
+    let own = ensemble.own();
+    let role = match own.is_observer {
+        true => "an observer",
+        false => "a participant",
+    };
+    let list = |ids: &BTreeSet<_>| match ids.is_empty() {
+        true => "none".to_owned(),
+        false => ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    };
+    writeln!(
+        out,
+        "  ensemble  server {}, {role}; participants {}; observers {}",
+        ensemble.me,
+        list(ensemble.quorum.voters()),
+        list(ensemble.quorum.observers())
+    )?;
+    for address in &own.addresses {
+        let host = match ensemble.quorum_listen_on_all_ips {
+            true => "every interface",
+            false => &address.host,
+        };
+        writeln!(
+            out,
+            "  servers   quorum port {} and election port {} of {host}",
+            address.quorum_port, address.election_port
+        )?;
+    }
+    writeln!(
+        out,
+        "  patience  initLimit {} ms, syncLimit {} ms",
+        ensemble.tick_ms * ensemble.init_limit_ticks,
+        ensemble.tick_ms * ensemble.sync_limit_ticks
+    )
 }
 
 /// Says every reason, then ZooKeeper's sentence.

@@ -118,8 +118,8 @@ fn each_invalid_configuration_exits_with_2_and_says_where_and_what_to_do() {
         "zoo.cfg:3: server.1=a:2888: `a:2888` is not host:quorumPort",
     );
     check_refused(
-        "server.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n",
-        "zoo.cfg:3: not supported yet: ensembles (3 servers are listed); this release",
+        "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n",
+        "zoo.cfg: there is no file ./data/myid; write this server's number into it: the N of its server.N line",
     );
     check_refused(
         "dynamicConfigFile=./nowhere\n",
@@ -247,6 +247,30 @@ zoo.cfg: valid
 ";
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
     assert!(!dir.path().join("data").exists());
+}
+
+#[test]
+fn check_config_of_a_member_says_what_it_would_be() {
+    let (dir, _) = written(
+        "tickTime=2000\ninitLimit=10\nsyncLimit=5\ndataDir=data\nserver.1=a:2888:3888;2181\n\
+         server.2=b:2888:3888;2181\nserver.3=c:2888:3888;2181\nserver.4=[::1]:2888:3888:observer;2182\n",
+    );
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::fs::write(dir.path().join("data/myid"), "4\n").unwrap();
+    let output = oxkeeper(&["check-config", "zoo.cfg"], dir.path());
+    assert_eq!(output.status.code(), Some(0));
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let (_, said) = stdout.split_once("zoo.cfg: valid\n").expect("it is valid");
+    let expected = "  \
+  clients   port 2182 on every interface
+  snapshots data/version-2
+  logs      data/version-2
+  sessions  4000 to 40000 ms, tick 2000 ms
+  ensemble  server 4, an observer; participants 1 2 3; observers 4
+  servers   quorum port 2888 and election port 3888 of ::1
+  patience  initLimit 20000 ms, syncLimit 10000 ms
+";
+    assert_eq!(said, expected);
 }
 
 #[test]

@@ -89,9 +89,6 @@ pub struct EnsembleConfig {
     pub notification_interval_min_ms: u64,
     /// `fastleader.maxNotificationInterval`, ms. Default 1000 (Java: 60000).
     pub notification_interval_max_ms: u64,
-    /// `observer.reconnectDelayMs` and `observer.election.DelayMs`: an observer that lost its leader waits a random
-    /// part of both together. Default 200 ms.
-    pub observer_delay_max: Duration,
 }
 
 impl EnsembleConfig {
@@ -125,7 +122,6 @@ impl EnsembleConfig {
             window_entries_max: 500,
             notification_interval_min_ms: 100,
             notification_interval_max_ms: 1000,
-            observer_delay_max: Duration::from_millis(200),
         }
     }
 

@@ -6,6 +6,9 @@
 //! `docs/configuration.md` lists every key.
 
 mod ensemble;
+#[cfg(test)]
+mod ensemble_tests;
+mod membership;
 pub mod properties;
 mod report;
 mod resolve;

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::membership::EnsembleDraft;
 use super::properties::{self, RawConfig};
 use super::report::{ConfigError, InvalidConfig, Location, Notice, NoticeLevel};
-use super::servers::{Role, ServerLine};
 use super::settings::{ConnectionThrottleConfig, ServerConfig};
 use super::table::{self, Disposition, Setting};
 
@@ -197,14 +197,10 @@ pub(super) struct Draft {
     pub(super) digest_provider_is_named: bool,
     pub(super) ensemble_names: Option<BTreeSet<String>>,
     pub(super) read_only_mode: bool,
-    pub(super) standalone_enabled: bool,
-    pub(super) dynamic_config_file: Option<(String, Location)>,
-    pub(super) multi_address_enabled: bool,
-    pub(super) server_lines: Vec<OwnedLine>,
-    pub(super) group_lines: Vec<OwnedLine>,
     pub(super) quorum_sasl: QuorumSasl,
+    pub(super) ensemble: EnsembleDraft,
     notices: Vec<Notice>,
-    problems: Vec<ConfigError>,
+    pub(super) problems: Vec<ConfigError>,
 }
 
 impl Draft {
@@ -228,18 +224,14 @@ impl Draft {
             digest_provider_is_named: false,
             ensemble_names: None,
             read_only_mode: false,
-            standalone_enabled: true,
-            dynamic_config_file: None,
-            multi_address_enabled: false,
-            server_lines: Vec::new(),
-            group_lines: Vec::new(),
             quorum_sasl: QuorumSasl::default(),
+            ensemble: EnsembleDraft::default(),
             notices: Vec::new(),
             problems: Vec::new(),
         }
     }
 
-    fn notice(&mut self, level: NoticeLevel, at: &Location, text: impl Into<String>) {
+    pub(super) fn notice(&mut self, level: NoticeLevel, at: &Location, text: impl Into<String>) {
         self.notices.push(Notice {
             level,
             at: at.clone(),
@@ -256,7 +248,7 @@ impl Draft {
         self.notice(NoticeLevel::Warning, &entry.at, text);
     }
 
-    fn fail(&mut self, at: &Location, problem: impl Into<String>, remedy: impl Into<String>) {
+    pub(super) fn fail(&mut self, at: &Location, problem: impl Into<String>, remedy: impl Into<String>) {
         self.problems.push(ConfigError::new(at, problem, remedy));
     }
 
@@ -346,10 +338,13 @@ impl Draft {
                     format!("{key} has no effect: {because}"),
                 );
             }
-            Disposition::EnsembleOnly => {
-                let text =
-                    format!("{key} has no effect: it is about ensembles, and this server stands alone");
-                self.notice(NoticeLevel::Info, &entry.at, text);
+            // What becomes of them is known when the server list is.
+            Disposition::EnsembleOnly => self.ensemble.keys.push((key.to_owned(), entry.at.clone(), None)),
+            Disposition::EnsembleNotYet(what) => {
+                let missing = (!is_inert).then_some(what);
+                self.ensemble
+                    .keys
+                    .push((key.to_owned(), entry.at.clone(), missing));
             }
             Disposition::NotSupportedYet(_) if is_inert => {}
             Disposition::NotSupportedYet(what) => {
@@ -363,7 +358,7 @@ impl Draft {
     }
 
     /// Hands the pairs of `raw` to the table; of several with one meaning the last counts.
-    fn apply_all(&mut self, file: &Arc<str>, raw: &RawConfig) {
+    pub(super) fn apply_all(&mut self, file: &Arc<str>, raw: &RawConfig) {
         let mut last_line: BTreeMap<&str, usize> = BTreeMap::new();
         let meaning = |key: &'_ str| match table::find(key) {
             // Both spellings of one property are one setting.
@@ -421,6 +416,14 @@ impl Draft {
             self.config.four_letter.allowed.insert("isro".to_owned());
         }
         self.finish_membership(whole, read_file);
+        // In the order of the file; what is about a file as a whole, and the dynamic file, come last.
+        self.notices.sort_by_key(|notice| {
+            (
+                notice.at.file != whole.file,
+                notice.at.line.is_none(),
+                notice.at.line,
+            )
+        });
         if self.problems.is_empty() {
             return Ok(LoadedConfig {
                 config: self.config,
@@ -449,6 +452,7 @@ impl Draft {
                 self.fail(at, problem, "set quorum.auth.enableSasl=true or remove the line");
             }
         }
+        self.ensemble.sasl = learner_requires.clone().or(server_requires.clone());
         if let (Some(at), None) = (&server_requires, &learner_requires) {
             let problem = "quorum.auth.serverRequireSasl is true but quorum.auth.learnerRequireSasl is not";
             self.fail(at, problem, "set both");
@@ -577,200 +581,6 @@ impl Draft {
         }
         self.config.auth.enforced_schemes = schemes;
     }
-
-    /// Decides from the server list that this server stands alone, or refuses.
-    fn finish_membership(&mut self, whole: &Location, read_file: ReadFile<'_>) {
-        if let Some((name, at)) = self.dynamic_config_file.take() {
-            for line in self
-                .server_lines
-                .drain(..)
-                .chain(self.group_lines.drain(..))
-                .collect::<Vec<_>>()
-            {
-                let problem = format!("{} stands beside dynamicConfigFile", line.key);
-                self.fail(&line.at, problem, "move it into the dynamic configuration file");
-            }
-            if let Err(problems) = self.read_dynamic_file(&name, &at, read_file) {
-                self.problems.extend(problems);
-                return;
-            }
-        }
-        let mut members: Vec<(ServerLine, Location)> = Vec::new();
-        for line in std::mem::take(&mut self.server_lines) {
-            match ServerLine::parse(&line.key, &line.value, self.multi_address_enabled) {
-                Ok(member) => members.push((member, line.at)),
-                Err(problem) => {
-                    let remedy = "write server.N=host:quorumPort:electionPort[:role][;[host:]clientPort]";
-                    self.fail(
-                        &line.at,
-                        format!("{}={}: {problem}", line.key, line.value),
-                        remedy,
-                    );
-                    return;
-                }
-            }
-        }
-        let participants = members
-            .iter()
-            .filter(|(member, _)| member.role == Role::Participant)
-            .count();
-        let observers = members.len() - participants;
-        let first_observer = members.iter().find(|(member, _)| member.role == Role::Observer);
-        let at = members.first().map_or(whole, |(_, at)| at).clone();
-        match (participants, observers, self.standalone_enabled) {
-            (0, _, false) => {
-                let problem = "standaloneEnabled is false but no participant is listed";
-                self.fail(
-                    &at,
-                    problem,
-                    "remove standaloneEnabled=false to run one server on its own",
-                );
-            }
-            (0 | 1, 1.., true) => {
-                let at = first_observer.map_or(whole, |(_, at)| at).clone();
-                let problem = "observers are listed without an ensemble of participants";
-                self.fail(&at, problem, "remove the observers to run one server on its own");
-            }
-            (0, 0, true) => {}
-            (1, 0, true) => {
-                let text =
-                    "one server is listed: it stands alone, and its quorum and election ports are not opened";
-                self.notice(NoticeLevel::Warning, &at, text);
-            }
-            _ => {
-                let problem = format!(
-                    "not supported yet: ensembles ({} servers are listed)",
-                    members.len()
-                );
-                let remedy = "this release runs one server on its own: remove the server lines (and \
-                              standaloneEnabled=false), or keep ZooKeeper's own servers for now";
-                self.fail(&at, problem, remedy);
-                return;
-            }
-        }
-        if let Some(line) = self.group_lines.first() {
-            let (at, text) = (
-                line.at.clone(),
-                format!("{} has no effect: this server stands alone", line.key),
-            );
-            self.notice(NoticeLevel::Warning, &at, text);
-        }
-        let my_id = match self.read_my_id(read_file) {
-            Ok(my_id) => my_id,
-            Err(problem) => return self.problems.push(problem),
-        };
-        let own = members.iter().find(|(member, _)| Some(member.id) == my_id);
-        if let Some((Some((host, port)), at)) = own.map(|(member, at)| (member.client.clone(), at)) {
-            self.take_client_port_of_server_line(&host, port, at);
-        }
-        if self.client_port.is_none() && self.problems.is_empty() {
-            let unclaimed = members.iter().any(|(member, _)| member.client.is_some());
-            let remedy = match unclaimed {
-                true => "add clientPort=2181, or write this server's number into the file myid in dataDir",
-                false => "add a line such as clientPort=2181",
-            };
-            self.fail(whole, "clientPort is not set, so no client could connect", remedy);
-        }
-    }
-
-    /// The client part of the own server line is the client port; `zoo.cfg` must not say otherwise.
-    fn take_client_port_of_server_line(&mut self, host: &str, port: u16, at: &Location) {
-        let address = match resolve_host(host) {
-            Ok(address) => address,
-            Err(error) => {
-                let problem = format!("client address {host} of this server cannot be resolved: {error}");
-                return self.fail(at, problem, "write an address of this host");
-            }
-        };
-        if let Some((given_port, given_at)) = self.client_port.clone() {
-            let given_address = self.config.client.address;
-            if given_port != port || (given_address.is_some() && given_address != address) {
-                let problem = format!("clientPort contradicts the client part of this server's line ({at})");
-                return self.fail(
-                    &given_at,
-                    problem,
-                    "remove clientPort and clientPortAddress, or make them agree",
-                );
-            }
-        }
-        self.config.client.address = address;
-        self.config.client.port = port;
-        self.client_port = Some((port, at.clone()));
-    }
-
-    /// The number in `dataDir/myid`, if there is such a file.
-    fn read_my_id(&self, read_file: ReadFile<'_>) -> Result<Option<i64>, ConfigError> {
-        if self.config.storage.data_dir.as_os_str().is_empty() {
-            return Ok(None);
-        }
-        let path = self.config.storage.data_dir.join("myid");
-        let at = Location {
-            file: path.to_string_lossy().into(),
-            line: Some(1),
-        };
-        let bytes = match read_file(&path) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                return Err(ConfigError::new(
-                    &at,
-                    format!("cannot be read: {error}"),
-                    "make it readable",
-                ));
-            }
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        let first_line = text.lines().next().unwrap_or("").trim();
-        first_line.parse().map(Some).map_err(|_| {
-            let shown: String = first_line.chars().take(40).collect();
-            ConfigError::new(
-                &at,
-                format!("`{shown}` is not a server number"),
-                "write this server's number, or remove it",
-            )
-        })
-    }
-
-    /// Takes the server list from the file that `dynamicConfigFile` names. Nothing else may stand in it.
-    fn read_dynamic_file(
-        &mut self,
-        name: &str,
-        at: &Location,
-        read_file: ReadFile<'_>,
-    ) -> Result<(), Vec<ConfigError>> {
-        let (file, raw) = match read_properties(name, read_file) {
-            Ok(read) => read,
-            Err(mut problem) if problem.at.line.is_none() => {
-                problem.problem = format!("dynamicConfigFile={name} {}", problem.problem);
-                problem.at = at.clone();
-                return Err(vec![problem]);
-            }
-            Err(problem) => return Err(vec![problem]),
-        };
-        let is_membership = |key: &str| {
-            ["server.", "group", "weight"]
-                .iter()
-                .any(|stem| key.starts_with(stem))
-        };
-        let strangers: Vec<ConfigError> = raw
-            .entries
-            .iter()
-            .filter(|entry| !is_membership(&entry.key))
-            .map(|entry| {
-                let at = Location {
-                    file: Arc::clone(&file),
-                    line: Some(entry.line),
-                };
-                let problem = format!("{} does not belong into a dynamic configuration file", entry.key);
-                ConfigError::new(&at, problem, "leave only server., group. and weight. lines in it")
-            })
-            .collect();
-        if !strangers.is_empty() {
-            return Err(strangers);
-        }
-        self.apply_all(&file, &raw);
-        Ok(())
-    }
 }
 
 /// Reads and parses one file. Errors name the file as given.
@@ -819,7 +629,7 @@ pub(super) fn resolve(
 }
 
 /// An address to bind; `None` is every interface. Java binds both families for `0.0.0.0` too.
-fn resolve_host(host: &str) -> io::Result<Option<IpAddr>> {
+pub(super) fn resolve_host(host: &str) -> io::Result<Option<IpAddr>> {
     let bracketless = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))

@@ -1,21 +1,23 @@
 //! `server.N` lines: `host:quorumPort:electionPort[:role][|…][;[clientHost:]clientPort]`.
 
+use oxkeeper_types::ServerId;
+
+use super::ensemble::{Member, PeerAddress};
+
 /// Whether a member votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+enum Role {
     /// Votes.
     Participant,
     /// Follows without a vote.
     Observer,
 }
 
-/// One member of the server list, as far as a server that stands alone must know it.
+/// One line of the server list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ServerLine {
-    pub(super) id: i64,
-    pub(super) role: Role,
-    /// Host and port of the client part; the host is `0.0.0.0` when only a port is given.
-    pub(super) client: Option<(String, u16)>,
+    pub(super) id: ServerId,
+    pub(super) member: Member,
 }
 
 impl ServerLine {
@@ -24,6 +26,7 @@ impl ServerLine {
         let number = key.strip_prefix("server.").unwrap_or(key);
         let id = number
             .parse()
+            .map(ServerId)
             .map_err(|_| format!("`{number}` is not a server number"))?;
         let mut parts = value.split(';');
         let addresses = parts.next().unwrap_or("");
@@ -33,11 +36,13 @@ impl ServerLine {
             (Some(client), None) => Some(client_part(client)?),
         };
         let mut role = None;
+        let mut parsed = Vec::new();
         for (index, address) in addresses.split('|').enumerate() {
             if index > 0 && !multi_address_enabled {
                 return Err("there are several addresses but multiAddress.enabled is not true".to_owned());
             }
-            let this = server_part(address)?;
+            let (address, this) = server_part(address)?;
+            parsed.push(address);
             if role.is_some_and(|role| Some(role) != this) && this.is_some() {
                 return Err("the addresses have different roles".to_owned());
             }
@@ -45,29 +50,38 @@ impl ServerLine {
         }
         Ok(ServerLine {
             id,
-            role: role.unwrap_or(Role::Participant),
-            client,
+            member: Member {
+                is_observer: role == Some(Role::Observer),
+                addresses: parsed,
+                client,
+            },
         })
     }
 }
 
-/// Checks `host:quorumPort:electionPort[:role]` and gives the role.
-fn server_part(text: &str) -> Result<Option<Role>, String> {
-    let (_, rest) = host_and_rest(text)?;
+/// `host:quorumPort:electionPort[:role]`.
+fn server_part(text: &str) -> Result<(PeerAddress, Option<Role>), String> {
+    let (host, rest) = host_and_rest(text)?;
     let (quorum, election, role) = match rest.as_slice() {
         [quorum, election] => (quorum, election, None),
         [quorum, election, role] => (quorum, election, Some(*role)),
         _ => return Err(format!("`{text}` is not host:quorumPort:electionPort[:role]")),
     };
-    if port(quorum)? == port(election)? {
+    let address = PeerAddress {
+        host: host.to_owned(),
+        quorum_port: port(quorum)?,
+        election_port: port(election)?,
+    };
+    if address.quorum_port == address.election_port {
         return Err("quorum port and election port are the same".to_owned());
     }
-    match role.map(str::to_ascii_lowercase).as_deref() {
-        None => Ok(None),
-        Some("participant") => Ok(Some(Role::Participant)),
-        Some("observer") => Ok(Some(Role::Observer)),
-        Some(other) => Err(format!("unknown role `{other}`")),
-    }
+    let role = match role.map(|role| role.trim().to_ascii_lowercase()).as_deref() {
+        None => None,
+        Some("participant") => Some(Role::Participant),
+        Some("observer") => Some(Role::Observer),
+        Some(other) => return Err(format!("unknown role `{other}`")),
+    };
+    Ok((address, role))
 }
 
 /// `port` or `host:port`.
@@ -114,23 +128,34 @@ mod tests {
 
     #[test]
     fn role_and_client_part_are_optional() {
-        let line = |role, client: Option<(&str, u16)>| {
-            let client = client.map(|(host, port)| (host.to_owned(), port));
-            Ok(ServerLine { id: 1, role, client })
+        let line = |host: &str, role, client: Option<(&str, u16)>| {
+            let member = Member {
+                is_observer: role == Role::Observer,
+                addresses: vec![PeerAddress {
+                    host: host.to_owned(),
+                    quorum_port: 2888,
+                    election_port: 3888,
+                }],
+                client: client.map(|(host, port)| (host.to_owned(), port)),
+            };
+            Ok(ServerLine {
+                id: ServerId(1),
+                member,
+            })
         };
-        assert_eq!(parse("a:2888:3888"), line(Role::Participant, None));
-        assert_eq!(parse("a:2888:3888:Observer"), line(Role::Observer, None));
+        assert_eq!(parse("a:2888:3888"), line("a", Role::Participant, None));
+        assert_eq!(parse("a:2888:3888:Observer"), line("a", Role::Observer, None));
         assert_eq!(
             parse("a:2888:3888:participant;2181"),
-            line(Role::Participant, Some(("0.0.0.0", 2181)))
+            line("a", Role::Participant, Some(("0.0.0.0", 2181)))
         );
         assert_eq!(
             parse("[::1]:2888:3888;[::1]:2181"),
-            line(Role::Participant, Some(("::1", 2181)))
+            line("::1", Role::Participant, Some(("::1", 2181)))
         );
         assert_eq!(
             parse("localhost:2888:3888;h:2181"),
-            line(Role::Participant, Some(("h", 2181)))
+            line("localhost", Role::Participant, Some(("h", 2181)))
         );
     }
 
@@ -161,8 +186,12 @@ mod tests {
     fn several_addresses_need_one_role() {
         let parse = |value| ServerLine::parse("server.-3", value, true);
         assert_eq!(
-            parse("a:1:2:observer|b:3:4:observer").map(|line| (line.id, line.role)),
-            Ok((-3, Role::Observer))
+            parse("a:1:2:observer|b:3:4:observer").map(|line| (
+                line.id.0,
+                line.member.is_observer,
+                line.member.addresses.len()
+            )),
+            Ok((-3, true, 2))
         );
         assert!(
             parse("a:1:2:observer|b:3:4:participant").is_err_and(|error| error.contains("different roles"))

@@ -26,8 +26,10 @@ pub(super) enum Disposition {
     Honoured,
     /// Accepted; nothing here corresponds to it, and nothing is lost.
     WithoutEffect(&'static str),
-    /// Accepted; ZooKeeper's standalone server does not look at it either.
+    /// Honoured in an ensemble; a server that stands alone does not look at it, as in ZooKeeper.
     EnsembleOnly,
+    /// Belongs to a feature of ensembles that is missing. A member warns, unless the value asks for nothing.
+    EnsembleNotYet(&'static str),
     /// Belongs to a feature that is missing. A warning says so, unless the value asks for nothing.
     NotSupportedYet(&'static str),
 }
@@ -105,8 +107,18 @@ const fn ensemble_key(key: &'static str, check: Apply) -> Setting {
     setting(key, Spelling::File, Disposition::EnsembleOnly, check)
 }
 
-const fn ensemble_property(key: &'static str) -> Setting {
-    setting(key, Spelling::Property, Disposition::EnsembleOnly, nothing)
+const fn ensemble_property(key: &'static str, apply: Apply) -> Setting {
+    setting(key, Spelling::Property, Disposition::EnsembleOnly, apply)
+}
+
+/// Of a feature of ensembles that is missing.
+const fn ensemble_missing(
+    key: &'static str,
+    spelling: Spelling,
+    what: &'static str,
+    check: Apply,
+) -> Setting {
+    setting(key, spelling, Disposition::EnsembleNotYet(what), check)
 }
 
 const fn idle(key: &'static str, because: &'static str) -> Setting {
@@ -138,6 +150,17 @@ const TLS: &str = "TLS";
 const SASL: &str = "SASL";
 const ADMIN: &str = "the HTTP admin server";
 const METRICS: &str = "export of metrics";
+const NO_LOG: &str = "observers without a log of their own; this one keeps it";
+const OBSERVER_MASTER: &str = "followers that serve observers; observers learn from the leader";
+const SYNCS: &str = "a limit of the learners that are synchronised at a time";
+const REACHABILITY: &str = "addresses are tried by dialling them";
+const SYNC_LIMITS: &str = "how much of the log is sent instead of a snapshot cannot be tuned here";
+const TESTS: &str = "it is for tests of the Java server";
+const NODELAY: &str = "connections between servers never wait to gather bytes";
+const PROCESSORS: &str = "there is no such chain of processors here";
+const SOCKETS: &str = "no thread waits for a socket here";
+const PAUSES: &str = "pauses before the leader is dialled are short at first and grow by themselves";
+const TRACKER: &str = "messages are not kept to be logged";
 const AUDIT: &str = "the audit log";
 
 /// Every setting.
@@ -330,8 +353,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         draft.config.session.close_session_txn = draft.property_flag(entry);
         Ok(())
     }),
-    ensemble_key("localSessionsEnabled", flag),
-    ensemble_key("localSessionsUpgradingEnabled", flag),
+    ensemble_key("localSessionsEnabled", |draft, entry| {
+        draft.ensemble.local_sessions = entry.flag()?;
+        Ok(())
+    }),
+    ensemble_key("localSessionsUpgradingEnabled", |draft, entry| {
+        draft.ensemble.local_sessions_upgrading = entry.flag()?;
+        Ok(())
+    }),
     // What clients may take.
     file_key("maxClientCnxns", |draft, entry| {
         draft.config.limits.connections_per_address_max = u32::try_from(entry.int()?).ok().filter(|&n| n > 0);
@@ -445,6 +474,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     // Znodes.
     file_key("reconfigEnabled", |draft, entry| {
         draft.config.znode.reconfig_enabled = entry.flag()?;
+        draft.ensemble.reconfig = entry.flag()?.then(|| entry.at.clone());
         Ok(())
     }),
     property("extendedTypesEnabled", |draft, entry| {
@@ -563,7 +593,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     }),
     idle(
         "enableEagerACLCheck",
-        "a standalone server checks every request itself anyway",
+        "a request is checked once, by the server that orders it",
     ),
     missing("IPAuthenticationProvider.usexforwardedfor", ADMIN).unless("false"),
     // Four-letter words.
@@ -595,23 +625,23 @@ pub(super) const SETTINGS: &[Setting] = &[
     }),
     // Ensembles: the server list decides whether this server stands alone.
     file_key("server.N", |draft, entry| {
-        draft.server_lines.push(entry.to_owned_line());
+        draft.ensemble.server_lines.push(entry.to_owned_line());
         Ok(())
     }),
     file_key("group.N", |draft, entry| {
-        draft.group_lines.push(entry.to_owned_line());
+        draft.ensemble.group_lines.push(entry.to_owned_line());
         Ok(())
     }),
     file_key("weight.N", |draft, entry| {
-        draft.group_lines.push(entry.to_owned_line());
+        draft.ensemble.group_lines.push(entry.to_owned_line());
         Ok(())
     }),
     file_key("standaloneEnabled", |draft, entry| {
-        draft.standalone_enabled = entry.flag()?;
+        draft.ensemble.standalone_enabled = entry.flag()?;
         Ok(())
     }),
     file_key("dynamicConfigFile", |draft, entry| {
-        draft.dynamic_config_file = Some((entry.value.to_owned(), entry.at.clone()));
+        draft.ensemble.dynamic_config_file = Some((entry.value.to_owned(), entry.at.clone()));
         Ok(())
     }),
     setting(
@@ -619,15 +649,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         Spelling::Property,
         Disposition::EnsembleOnly,
         |draft, entry| {
-            draft.multi_address_enabled = entry.flag()?;
+            draft.ensemble.multi_address_enabled = entry.flag()?;
             Ok(())
         },
     ),
-    ensemble_property("multiAddress.reachabilityCheckTimeoutMs").checked(integer),
-    ensemble_property("multiAddress.reachabilityCheckEnabled").checked(flag),
-    ensemble_key("initLimit", integer),
-    ensemble_key("syncLimit", integer),
-    ensemble_key("connectToLearnerMasterLimit", integer),
+    idle("multiAddress.reachabilityCheckTimeoutMs", REACHABILITY).checked(integer),
+    idle("multiAddress.reachabilityCheckEnabled", REACHABILITY).checked(flag),
+    ensemble_key("initLimit", |draft, entry| {
+        draft.ensemble.init_limit = Some((entry.int()?, entry.at.clone()));
+        Ok(())
+    }),
+    ensemble_key("syncLimit", |draft, entry| {
+        draft.ensemble.sync_limit = Some((entry.int()?, entry.at.clone()));
+        Ok(())
+    }),
+    ensemble_key("connectToLearnerMasterLimit", |draft, entry| {
+        draft.ensemble.connect_limit = Some((entry.int()?, entry.at.clone()));
+        Ok(())
+    }),
     ensemble_key("electionAlg", |_, entry| match entry.int()? {
         3 => Ok(()),
         _ => Err(entry.error(
@@ -635,68 +674,165 @@ pub(super) const SETTINGS: &[Setting] = &[
             "write 3 or remove the line",
         )),
     }),
-    ensemble_key("peerType", |_, entry| {
-        match entry.value.to_ascii_lowercase().as_str() {
-            "observer" | "participant" => Ok(()),
-            _ => Err(entry.error(
-                format!("unknown peerType `{}`", entry.value),
-                "write participant or observer",
-            )),
-        }
+    ensemble_key("peerType", |draft, entry| {
+        let is_observer = match entry.value.to_ascii_lowercase().as_str() {
+            "observer" => true,
+            "participant" => false,
+            _ => {
+                let problem = format!("unknown peerType `{}`", entry.value);
+                return Err(entry.error(problem, "write participant or observer"));
+            }
+        };
+        draft.ensemble.peer_type = Some((is_observer, entry.at.clone()));
+        Ok(())
     }),
-    ensemble_key("syncEnabled", flag),
-    ensemble_property("observer.syncEnabled"),
-    ensemble_key("observerMasterPort", integer),
-    ensemble_key("quorumListenOnAllIPs", flag),
-    ensemble_key("oraclePath", nothing),
-    ensemble_key("sslQuorum", flag),
-    ensemble_key("portUnification", flag),
-    ensemble_key("sslQuorumReloadCertFiles", flag),
-    ensemble_key("quorum.auth.enableSasl", |draft, entry| {
+    ensemble_key("quorumListenOnAllIPs", |draft, entry| {
+        draft.ensemble.listen_on_all_ips = entry.flag()?;
+        Ok(())
+    }),
+    ensemble_property("leaderServes", |draft, entry| {
+        draft.ensemble.leader_serves = entry.value != "no";
+        if !["yes", "no"].contains(&entry.value) {
+            draft.warn(entry, "is neither yes nor no: taken as yes, as in ZooKeeper");
+        }
+        Ok(())
+    }),
+    ensemble_property("cnxTimeout", |draft, entry| {
+        draft.ensemble.connect_timeout = draft.property_millis(entry, 1);
+        Ok(())
+    }),
+    ensemble_property("electionPortBindRetry", |draft, entry| {
+        draft.ensemble.bind_tries = draft.property_u32(entry, 0);
+        Ok(())
+    }),
+    ensemble_property("tcpKeepAlive", |draft, entry| {
+        draft.ensemble.tcp_keep_alive = draft.property_flag(entry);
+        Ok(())
+    }),
+    ensemble_property("commitLogCount", |draft, entry| {
+        draft.ensemble.commit_log_count = draft.property_u32(entry, 500);
+        Ok(())
+    }),
+    ensemble_property("fastleader.minNotificationInterval", |draft, entry| {
+        draft.ensemble.notification_interval_min_ms = draft.property_u32(entry, 1);
+        Ok(())
+    }),
+    ensemble_property("fastleader.maxNotificationInterval", |draft, entry| {
+        draft.ensemble.notification_interval_max_ms = draft.property_u32(entry, 1);
+        Ok(())
+    }),
+    ensemble_missing("syncEnabled", Spelling::File, NO_LOG, flag).unless("true"),
+    ensemble_missing("observer.syncEnabled", Spelling::Property, NO_LOG, nothing).unless("true"),
+    ensemble_missing("observerMasterPort", Spelling::File, OBSERVER_MASTER, integer).unless("0"),
+    ensemble_missing(
+        "observerMaster.sizeLimit",
+        Spelling::Property,
+        OBSERVER_MASTER,
+        nothing,
+    ),
+    ensemble_missing("oraclePath", Spelling::File, "an oracle for two servers", nothing),
+    ensemble_missing(
+        "leader.maxConcurrentSnapSyncs",
+        Spelling::Property,
+        SYNCS,
+        nothing,
+    ),
+    ensemble_missing(
+        "leader.maxConcurrentDiffSyncs",
+        Spelling::Property,
+        SYNCS,
+        nothing,
+    ),
+    ensemble_missing(
+        "leader.maxTimeToWaitForEpoch",
+        Spelling::Property,
+        "a time limit of its own for a new epoch, initLimit counts",
+        nothing,
+    )
+    .unless("-1"),
+    ensemble_missing("sslQuorum", Spelling::File, TLS, |draft, entry| {
+        draft.ensemble.tls = entry.flag()?.then(|| entry.at.clone());
+        Ok(())
+    })
+    .unless("false"),
+    ensemble_missing("portUnification", Spelling::File, TLS, flag).unless("false"),
+    ensemble_missing("sslQuorumReloadCertFiles", Spelling::File, TLS, flag).unless("false"),
+    ensemble_missing("quorum.auth.enableSasl", Spelling::File, SASL, |draft, entry| {
         draft.quorum_sasl.enabled = entry.flag()?;
         Ok(())
-    }),
-    ensemble_key("quorum.auth.learnerRequireSasl", |draft, entry| {
-        draft.quorum_sasl.learner_requires = entry.flag()?.then(|| entry.at.clone());
-        Ok(())
-    }),
-    ensemble_key("quorum.auth.serverRequireSasl", |draft, entry| {
-        draft.quorum_sasl.server_requires = entry.flag()?.then(|| entry.at.clone());
-        Ok(())
-    }),
-    ensemble_key("quorum.auth.learner.saslLoginContext", nothing),
-    ensemble_key("quorum.auth.server.saslLoginContext", nothing),
-    ensemble_key("quorum.auth.kerberos.servicePrincipal", nothing),
-    ensemble_key("quorum.cnxn.threads.size", integer),
-    ensemble_property("commitLogCount"),
-    ensemble_property("snapshotSizeFactor"),
-    ensemble_property("cnxTimeout"),
-    ensemble_property("tcpKeepAlive"),
-    ensemble_property("electionPortBindRetry"),
-    ensemble_property("fastleader.minNotificationInterval"),
-    ensemble_property("fastleader.maxNotificationInterval"),
-    ensemble_property("follower.nodelay"),
-    ensemble_property("leader.nodelay"),
-    ensemble_property("follower.skipLearnerRequestToNextProcessor"),
-    ensemble_property("forceSnapshotSync"),
-    ensemble_property("forward_learner_requests_to_commit_processor_disabled"),
-    ensemble_property("leader.ackLoggingFrequency"),
-    ensemble_property("leader.closeSocketAsync"),
-    ensemble_property("learner.closeSocketAsync"),
-    ensemble_property("learner.asyncSending"),
-    ensemble_property("leader.maxConcurrentSnapSyncs"),
-    ensemble_property("leader.maxConcurrentDiffSyncs"),
-    ensemble_property("leader.maxTimeToWaitForEpoch"),
-    ensemble_property("leaderConnectDelayDuringRetryMs"),
-    ensemble_property("leaderServes"),
-    ensemble_property("messageTracker.BufferSize"),
-    ensemble_property("messageTracker.Enabled"),
-    ensemble_property("observer.reconnectDelayMs"),
-    ensemble_property("observer.election.DelayMs"),
-    ensemble_property("observerMaster.sizeLimit"),
-    ensemble_property("quorumCnxnTimeoutMs"),
-    ensemble_property("test.allowDiscontinuousProposals"),
-    ensemble_property("testingonly.initialZxid"),
+    })
+    .unless("false"),
+    ensemble_missing(
+        "quorum.auth.learnerRequireSasl",
+        Spelling::File,
+        SASL,
+        |draft, entry| {
+            draft.quorum_sasl.learner_requires = entry.flag()?.then(|| entry.at.clone());
+            Ok(())
+        },
+    )
+    .unless("false"),
+    ensemble_missing(
+        "quorum.auth.serverRequireSasl",
+        Spelling::File,
+        SASL,
+        |draft, entry| {
+            draft.quorum_sasl.server_requires = entry.flag()?.then(|| entry.at.clone());
+            Ok(())
+        },
+    )
+    .unless("false"),
+    ensemble_missing(
+        "quorum.auth.learner.saslLoginContext",
+        Spelling::File,
+        SASL,
+        nothing,
+    ),
+    ensemble_missing(
+        "quorum.auth.server.saslLoginContext",
+        Spelling::File,
+        SASL,
+        nothing,
+    ),
+    ensemble_missing(
+        "quorum.auth.kerberos.servicePrincipal",
+        Spelling::File,
+        SASL,
+        nothing,
+    ),
+    setting(
+        "quorum.cnxn.threads.size",
+        Spelling::File,
+        Disposition::WithoutEffect(THREADS),
+        integer,
+    ),
+    idle("snapshotSizeFactor", SYNC_LIMITS),
+    idle("forceSnapshotSync", TESTS),
+    idle("test.allowDiscontinuousProposals", TESTS),
+    idle("testingonly.initialZxid", TESTS),
+    idle("follower.nodelay", NODELAY),
+    idle("leader.nodelay", NODELAY),
+    idle("follower.skipLearnerRequestToNextProcessor", PROCESSORS),
+    idle(
+        "forward_learner_requests_to_commit_processor_disabled",
+        PROCESSORS,
+    ),
+    idle(
+        "leader.ackLoggingFrequency",
+        "late acknowledgements are not logged",
+    ),
+    idle("leader.closeSocketAsync", SOCKETS),
+    idle("learner.closeSocketAsync", SOCKETS),
+    idle("learner.asyncSending", SOCKETS),
+    idle("leaderConnectDelayDuringRetryMs", PAUSES),
+    idle("observer.reconnectDelayMs", PAUSES),
+    idle("observer.election.DelayMs", PAUSES),
+    idle("messageTracker.BufferSize", TRACKER),
+    idle("messageTracker.Enabled", TRACKER),
+    idle(
+        "quorumCnxnTimeoutMs",
+        "who dials the election port must say who it is within a second, and may be silent after that",
+    ),
     // TLS.
     missing("ssl.*", TLS),
     missing("client.certReload", TLS).unless("false"),

@@ -100,8 +100,11 @@ fn refusal(bytes: &[u8]) -> (u64, String) {
     }
 }
 
-/// All that a snapshot holds; ACL lists instead of their keys.
-fn content(replica: &Replica) -> BTreeMap<String, (Option<Vec<u8>>, Vec<Acl>, StoredStat)> {
+/// Data, ACL list and stat.
+type Content = (Option<Vec<u8>>, Vec<Acl>, StoredStat);
+
+/// All that a snapshot holds, by path.
+fn content(replica: &Replica) -> BTreeMap<String, Content> {
     let tree = &replica.tree;
     let mut cursor = tree.snapshot_cursor();
     let mut znodes = BTreeMap::new();

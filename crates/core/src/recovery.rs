@@ -153,15 +153,18 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
         tree.delete_ephemerals_of(session, zxid);
     }
     let is_new = matches!(loaded.origin, Origin::Fresh | Origin::Unknown);
+    let mut replica = Replica::new(tree, zxid.max(Zxid::ZERO), sessions);
+    replica.history = loaded.history;
     Ok(Recovered {
-        replica: Replica::new(tree, zxid.max(Zxid::ZERO), sessions),
+        replica,
         log_end,
         is_new,
         notes,
     })
 }
 
-/// Takes a snapshot while the replica goes on changing: it is held for reading a few hundred znodes at a time.
+/// Takes a snapshot while the replica goes on changing: it is held for reading a few hundred znodes at a time. `None`
+/// when it was given up, because another history took the place of the one it is of.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -170,7 +173,7 @@ pub fn write_snapshot(
     storage: &Storage,
     with_last_zxid: bool,
     with_digest: bool,
-) -> Result<SnapshotFile, StorageError> {
+) -> Result<Option<SnapshotFile>, StorageError> {
     let mut walk = SnapshotWalk::begin(replica, storage)?;
     while walk.visit(replica, ZNODES_PER_HOLD)? {}
     walk.finish(with_last_zxid, with_digest)
@@ -182,6 +185,8 @@ pub struct SnapshotWalk {
     cursor: SnapshotCursor,
     /// Of the moment of the last visit.
     end: (Zxid, TxnDigest),
+    /// Another state took the place of the one it is of.
+    is_overtaken: bool,
 }
 
 impl SnapshotWalk {
@@ -191,10 +196,11 @@ impl SnapshotWalk {
     /// When the file cannot be made.
     pub fn begin(replica: &RwLock<Replica>, storage: &Storage) -> Result<SnapshotWalk, StorageError> {
         // Sessions and ACL lists come from the moment that gives the name; later ones are in the log.
-        let (zxid, sessions, acls, cursor, digest) = {
+        let (history, zxid, sessions, acls, cursor, digest) = {
             let replica = replica.read();
             let sessions = replica.sessions.clone();
             (
+                replica.history,
                 replica.last_processed,
                 sessions,
                 replica.tree.acl_table(),
@@ -203,20 +209,25 @@ impl SnapshotWalk {
             )
         };
         Ok(SnapshotWalk {
-            writer: storage.begin_snapshot(zxid, sessions.into_iter(), acls.into_iter())?,
+            writer: storage.begin_snapshot(history, zxid, sessions.into_iter(), acls.into_iter())?,
             cursor,
             end: (zxid, digest),
+            is_overtaken: false,
         })
     }
 
     /// Writes up to `znodes_max` further znodes, taken under one hold of the replica. False when those were the
-    /// last.
+    /// last, or another state took the place of the one that the walk was begun on.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn visit(&mut self, replica: &RwLock<Replica>, znodes_max: usize) -> Result<bool, StorageError> {
         let more = {
             let replica = replica.read();
+            if !replica.tree.is_walked_by(&self.cursor) {
+                self.is_overtaken = true;
+                return Ok(false);
+            }
             let mut visit = |path: &str, data: Option<&[u8]>, acl_key: i64, stat: &StoredStat| {
                 self.writer.znode(path, data, acl_key, stat);
             };
@@ -228,11 +239,26 @@ impl SnapshotWalk {
         Ok(more)
     }
 
-    /// Makes it a snapshot, once all znodes were visited.
+    /// The newest txn that it may have an effect of, so far. The log must be durable up to there when it is finished:
+    /// a leader may apply a txn that a quorum has before its own disk has it, and a snapshot with an effect of a txn
+    /// that is lost would be of no history.
+    pub fn end_zxid(&self) -> Zxid {
+        self.end.0
+    }
+
+    /// Makes it a snapshot, once all znodes were visited. `None` when it was given up, because another history took
+    /// the place of the one it is of.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn finish(self, with_last_zxid: bool, with_digest: bool) -> Result<SnapshotFile, StorageError> {
+    pub fn finish(
+        self,
+        with_last_zxid: bool,
+        with_digest: bool,
+    ) -> Result<Option<SnapshotFile>, StorageError> {
+        if self.is_overtaken {
+            return Ok(None);
+        }
         assert!(self.cursor.is_finished(), "znodes are missing in the snapshot");
         let (last_zxid, digest) = self.end;
         let digest = with_digest.then_some(SnapshotDigest {

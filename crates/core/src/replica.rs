@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use oxkeeper_storage::HistoryId;
 use oxkeeper_tree::{Change, ConnectionId, Told, Tree, TreeSettings, Watches, check_permission};
 use oxkeeper_types::{Acl, Permissions, SessionId, WatchEventKind, Zxid, split_path};
 use parking_lot::{Mutex, RwLock};
@@ -31,6 +32,8 @@ pub struct Replica {
     pub(crate) watches: Mutex<Watches>,
     /// The connections that watch events may go to.
     pub(crate) clients: HashMap<ConnectionId, Arc<Client>>,
+    /// The history on disk that this state belongs to.
+    pub(crate) history: HistoryId,
     /// Digests at every 128th zxid, for comparison among servers.
     digests: VecDeque<(Zxid, u64)>,
 }
@@ -93,6 +96,7 @@ impl Replica {
             sessions,
             watches: Mutex::default(),
             clients: HashMap::new(),
+            history: HistoryId::default(),
             digests: VecDeque::new(),
         }
     }
@@ -102,6 +106,7 @@ impl Replica {
         std::mem::swap(&mut self.tree, &mut other.tree);
         std::mem::swap(&mut self.last_processed, &mut other.last_processed);
         std::mem::swap(&mut self.sessions, &mut other.sessions);
+        std::mem::swap(&mut self.history, &mut other.history);
         std::mem::swap(&mut self.digests, &mut other.digests);
         other
     }

@@ -149,7 +149,7 @@ pub struct IntakeProgress {
 pub struct ReceivedSnapshot {
     /// The state in memory; `last_processed` is the zxid of the SNAP packet.
     pub replica: Replica,
-    /// The state on disk, not part of this server's history before it is installed.
+    /// The state on disk, not part of this server's history before [`Storage::install`].
     pub file: SetAside,
 }
 
@@ -323,10 +323,9 @@ impl SnapshotIntake {
         }
         let file = self.writer.set_aside(self.digest)?;
         let Restoring { tree, sessions } = self.records.state;
-        Ok(ReceivedSnapshot {
-            replica: Replica::new(tree, self.zxid, sessions),
-            file,
-        })
+        let mut replica = Replica::new(tree, self.zxid, sessions);
+        replica.history = file.history();
+        Ok(ReceivedSnapshot { replica, file })
     }
 
     /// How many bytes of an unfinished record it holds.

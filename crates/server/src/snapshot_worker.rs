@@ -115,6 +115,10 @@ pub(crate) fn run(
             config.tree_digest,
         )
         .map_err(ServeError::Snapshot)?;
+        let Some(snapshot) = snapshot else {
+            tracing::info!("a snapshot was given up: its history was replaced by the leader's");
+            continue;
+        };
         stats.snapshots.fetch_add(1, Relaxed);
         tracing::info!(
             "snapshot {} of {} bytes taken in {} ms",

@@ -5,6 +5,8 @@
 
 use oxkeeper_types::Zxid;
 
+use crate::change::HistoryId;
+
 /// The directory of snapshots, logs and epochs, below `dataDir` and `dataLogDir`.
 pub const VERSION_DIR: &str = "version-2";
 
@@ -44,6 +46,9 @@ impl Compression {
 /// What snapshots are called while they are written: a name that neither Java nor we take for a snapshot.
 pub(crate) const UNFINISHED_PREFIX: &str = "unfinished.snapshot.";
 
+/// What the log of a history that is about to be installed is called.
+pub(crate) const UNFINISHED_LOG: &str = "unfinished.log";
+
 /// The path of the log file whose first txn is `zxid`.
 pub(crate) fn log_path(zxid: Zxid) -> String {
     format!("{VERSION_DIR}/log.{zxid:x}")
@@ -62,10 +67,11 @@ pub(crate) fn unfinished_path(zxid: Zxid, compression: Compression) -> String {
     )
 }
 
-/// The path of the snapshot from another server that is the `number`th to be set aside.
-pub(crate) fn set_aside_path(number: u64, compression: Compression) -> String {
+/// The path of the snapshot from another server with which `history` may begin.
+pub(crate) fn set_aside_path(history: HistoryId, compression: Compression) -> String {
     format!(
-        "{VERSION_DIR}/{UNFINISHED_PREFIX}received.{number}{}",
+        "{VERSION_DIR}/{UNFINISHED_PREFIX}received.{}{}",
+        history.0,
         compression.extension()
     )
 }

@@ -4,6 +4,9 @@
 //! It moves txns as opaque bytes and znodes as plain values, and does not know what they mean; it knows no
 //! thread, no task, no clock, and nobody who asks. All I/O goes through [`Disk`] and blocks.
 
+mod change;
+#[cfg(test)]
+mod change_tests;
 mod disk;
 mod epochs;
 mod error;
@@ -21,6 +24,7 @@ mod sim_disk;
 mod snapshot;
 mod trigger;
 
+pub use change::{HistoryId, Truncated};
 pub use disk::{Disk, DiskFile, EntryKind, OpenMode, RealDisk};
 pub use epochs::{EpochFile, Epochs, read_myid};
 pub use error::StorageError;

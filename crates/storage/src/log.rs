@@ -17,7 +17,7 @@ use oxkeeper_types::Zxid;
 use crate::StorageError;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::layout::{VERSION_DIR, log_path};
-use crate::log_reader::{self, CutPlan, ReadLimits, follows};
+use crate::log_reader::{self, ReadLimits, follows};
 use crate::record::{self, FILE_HEADER};
 
 /// How the log is written.
@@ -137,16 +137,7 @@ impl TxnLog {
     /// When `entry` is not the txn `zxid`, or `zxid` does not follow the last one: such a log could not be read.
     pub fn append(&mut self, zxid: Zxid, entry: &[u8]) -> Result<(), StorageError> {
         self.check_poison()?;
-        assert_eq!(
-            record::zxid_and_type(entry).map(|(of, _)| of),
-            Some(zxid),
-            "the entry is of another txn"
-        );
-        assert!(
-            follows(self.last, zxid),
-            "txn {zxid} does not follow {}: the log would have a hole",
-            self.last
-        );
+        assert_next(self.last, zxid, entry);
         let file = self.current.get_or_insert_with(|| LogFile::new(zxid));
         file.pad(self.settings.preallocation_bytes);
         record::encode(&mut file.buffer, entry);
@@ -220,12 +211,16 @@ impl TxnLog {
         self.roll()
     }
 
-    /// Takes the newest txns off the log, durably. The next txn begins a new file.
-    pub(crate) fn cut(&mut self, plan: &CutPlan) -> Result<(), StorageError> {
-        let cut = log_reader::cut(&self.disk, plan);
-        self.poison_on_error(cut)?;
-        self.last = plan.last;
-        self.durable = plan.last;
+    /// Goes on after the history on disk was changed to end elsewhere, or takes nothing more if that failed. The
+    /// next txn begins a new file.
+    pub(crate) fn go_on_after(&mut self, changed: Result<Zxid, StorageError>) -> Result<(), StorageError> {
+        let last = self.poison_on_error(changed)?;
+        assert!(
+            self.current.is_none() && self.rolled.is_none(),
+            "the log was not settled before the history was changed"
+        );
+        self.last = last;
+        self.durable = last;
         Ok(())
     }
 
@@ -261,6 +256,55 @@ impl TxnLog {
         }
         Ok(())
     }
+}
+
+/// Panics when `entry` is not the txn `zxid`, or `zxid` does not follow `last`.
+fn assert_next(last: Zxid, zxid: Zxid, entry: &[u8]) {
+    assert_eq!(
+        record::zxid_and_type(entry).map(|(of, _)| of),
+        Some(zxid),
+        "the entry is of another txn"
+    );
+    assert!(
+        follows(last, zxid),
+        "txn {zxid} does not follow {last}: the log would have a hole"
+    );
+}
+
+/// Writes a log of the txns after `after` to a file that is no log yet, and syncs it. Returns the first and the last
+/// of them; when there is none, no file is made.
+pub(crate) fn stage_log<'a>(
+    disk: &dyn Disk,
+    path: &str,
+    after: Zxid,
+    entries: impl IntoIterator<Item = (Zxid, &'a [u8])>,
+) -> Result<Option<(Zxid, Zxid)>, StorageError> {
+    let mut entries = entries.into_iter().peekable();
+    let Some(&(first, _)) = entries.peek() else {
+        return Ok(None);
+    };
+    let full = disk.full_path(path);
+    let file = disk
+        .open(path, OpenMode::Create)
+        .map_err(StorageError::io(&full, "create"))?;
+    let (mut last, mut offset, mut buffer) = (after, 0, FILE_HEADER.to_vec());
+    let mut write = |buffer: &mut Vec<u8>| {
+        let written = file.write_at(offset, buffer);
+        offset += buffer.len() as u64;
+        buffer.clear();
+        written.map_err(StorageError::io(&full, "write to"))
+    };
+    for (zxid, entry) in entries {
+        assert_next(last, zxid, entry);
+        record::encode(&mut buffer, entry);
+        last = zxid;
+        if buffer.len() > BATCH_BYTES_MAX {
+            write(&mut buffer)?;
+        }
+    }
+    write(&mut buffer)?;
+    file.sync_data().map_err(StorageError::io(&full, "sync"))?;
+    Ok(Some((first, last)))
 }
 
 impl LogFile {

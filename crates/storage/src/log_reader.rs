@@ -415,14 +415,16 @@ pub(crate) fn make_way_for(disk: &Arc<dyn Disk>, limits: ReadLimits, path: &str)
     disk.remove(path).map_err(StorageError::io(&full, "remove"))
 }
 
-/// What to do to take the newest txns off the log.
+/// What to do to take the newest txns off the log. Files are named without their directory.
 pub(crate) struct CutPlan {
     /// The newest txn that stays.
     pub(crate) last: Zxid,
-    /// File and offset where the first txn to go stands, and whether it is the first in its file.
-    first: Option<(String, u64, bool)>,
-    /// The files after that one, oldest first.
-    later: Vec<String>,
+    /// The oldest one that goes.
+    pub(crate) next: Option<Zxid>,
+    /// The file with both kinds, and where the first that goes stands.
+    pub(crate) cut: Option<(String, u64)>,
+    /// The files to remove, newest first.
+    pub(crate) removed: Vec<String>,
 }
 
 /// Finds the txns after `zxid` in a log that is read from `base` on, the zxid of a snapshot up to it.
@@ -436,45 +438,29 @@ pub(crate) fn plan_cut(
     zxid: Zxid,
 ) -> Result<CutPlan, StorageError> {
     let mut reader = LogReader::open(disk.clone(), limits, base)?;
-    let mut last = base;
-    let mut first = None;
-    while let Some(entry) = reader.next_entry()? {
-        if entry.zxid > zxid {
-            let file = reader.current.as_ref().expect("an entry was read from it");
-            let is_first = file.record_offset == FILE_HEADER.len() as u64;
-            first = Some((file.path.clone(), file.record_offset, is_first));
-            break;
-        }
-        last = entry.zxid;
-    }
-    Ok(CutPlan {
-        last,
-        first,
-        later: reader.files.into(),
-    })
-}
-
-/// Carries a plan out, later files first, so that a crash in between leaves a shorter history without a hole.
-pub(crate) fn cut(disk: &Arc<dyn Disk>, plan: &CutPlan) -> Result<(), StorageError> {
-    let Some((path, offset, is_first)) = &plan.first else {
-        return Ok(());
+    let mut plan = CutPlan {
+        last: base,
+        next: None,
+        cut: None,
+        removed: Vec::new(),
     };
-    let emptied = is_first.then_some(path);
-    for path in plan.later.iter().rev().chain(emptied) {
-        disk.remove(path)
-            .map_err(StorageError::io(&disk.full_path(path), "remove"))?;
-        disk.sync_dir(VERSION_DIR)
-            .map_err(StorageError::io(&disk.full_path(VERSION_DIR), "sync"))?;
+    while let Some(entry) = reader.next_entry()? {
+        if entry.zxid <= zxid {
+            plan.last = entry.zxid;
+            continue;
+        }
+        plan.next = Some(entry.zxid);
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        plan.removed = reader.files.iter().rev().map(|path| name(path)).collect();
+        let file = reader.current.as_ref().expect("an entry was read from it");
+        if file.record_offset == FILE_HEADER.len() as u64 {
+            plan.removed.push(name(&file.path));
+        } else {
+            plan.cut = Some((name(&file.path), file.record_offset));
+        }
+        break;
     }
-    if !is_first {
-        let full = disk.full_path(path);
-        let file = disk
-            .open(path, OpenMode::Write)
-            .map_err(StorageError::io(&full, "open"))?;
-        file.set_len(*offset).map_err(StorageError::io(&full, "cut"))?;
-        file.sync_data().map_err(StorageError::io(&full, "sync"))?;
-    }
-    Ok(())
+    Ok(plan)
 }
 
 /// Makes durable what was read. A process that was killed leaves txns that can be read but were not synced; after

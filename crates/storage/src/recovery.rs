@@ -12,17 +12,17 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use oxkeeper_types::{Acl, SessionId, Zxid};
 
 use crate::StorageError;
+use crate::change::{self, Histories, HistoryId};
 use crate::disk::{Disk, EntryKind, OpenMode};
 use crate::epochs::{self, EpochFile, Epochs};
 use crate::layout::{Compression, UNFINISHED_PREFIX, VERSION_DIR, in_version_dir, parse_snapshot_name};
 use crate::log::{LogSettings, TxnLog};
-use crate::log_reader::{LogEnd, LogReader, ReadLimits, has_log_files, make_durable, plan_cut};
+use crate::log_reader::{LogEnd, LogReader, ReadLimits, has_log_files, make_durable};
 use crate::purge::{self, Purged};
 use crate::snapshot::{SnapshotSink, SnapshotTail, SnapshotWriter, is_plausible, read_snapshot};
 
@@ -90,12 +90,14 @@ pub struct Loaded<S> {
     pub origin: Origin,
     /// Newer snapshots that could not be used and why, newest first. For the operator to know.
     pub rejected: Vec<StorageError>,
+    /// The history that the state belongs to.
+    pub history: HistoryId,
 }
 
 /// The snapshots that are there.
-struct Candidates {
+pub(crate) struct Candidates {
     /// Zxids and paths of those worth trying, newest first.
-    plausible: Vec<(Zxid, String)>,
+    pub(crate) plausible: Vec<(Zxid, String)>,
     /// The newest that is not whole, other than that of an empty tree.
     implausible: Option<String>,
 }
@@ -103,16 +105,15 @@ struct Candidates {
 /// The data directory and the log directory of one server.
 #[derive(Clone)]
 pub struct Storage {
-    snapshots: Arc<dyn Disk>,
-    logs: Arc<dyn Disk>,
-    settings: StorageSettings,
-    /// How many snapshots from other servers were begun; each has a file of its own.
-    received: Arc<AtomicU64>,
+    pub(crate) snapshots: Arc<dyn Disk>,
+    pub(crate) logs: Arc<dyn Disk>,
+    pub(crate) settings: StorageSettings,
+    pub(crate) histories: Histories,
 }
 
 impl Storage {
-    /// Opens `dataDir` and, when it is another, `dataLogDir`: makes and checks the directories, and removes what
-    /// a crash left of unfinished snapshots.
+    /// Opens `dataDir` and, when it is another, `dataLogDir`: makes and checks the directories, completes a
+    /// change of the history that a crash has interrupted, and removes what was left unfinished.
     ///
     /// # Errors
     /// A directory is missing, is not one, cannot be written, or holds files that belong to the other one.
@@ -132,8 +133,9 @@ impl Storage {
             snapshots: data_dir,
             logs,
             settings,
-            received: Arc::default(),
+            histories: Histories::default(),
         };
+        change::resume(&*storage.snapshots, &*storage.logs)?;
         storage.remove_unfinished()?;
         // A process that was killed may have renamed a file (snapshot, epoch) without the directory being synced.
         storage.sync_snapshots()?;
@@ -162,6 +164,7 @@ impl Storage {
                         zxid: *zxid,
                         origin: Origin::Snapshot { file, tail },
                         rejected,
+                        history: self.histories.lock().current,
                     });
                 }
                 Err(error) => rejected.push(error),
@@ -209,6 +212,7 @@ impl Storage {
             zxid,
             origin,
             rejected,
+            history: self.histories.lock().current,
         })
     }
 
@@ -255,21 +259,33 @@ impl Storage {
         ))
     }
 
-    /// Begins the snapshot of a state that holds all txns up to `zxid` (and maybe some effects of later ones).
+    /// Begins the snapshot of a state that belongs to `history` and holds all txns up to `zxid` (and maybe some
+    /// effects of later ones).
     ///
     /// # Errors
     /// The file cannot be made.
     pub fn begin_snapshot<A: AsRef<[Acl]>>(
         &self,
+        history: HistoryId,
         zxid: Zxid,
         sessions: impl ExactSizeIterator<Item = (SessionId, i32)>,
         acls: impl ExactSizeIterator<Item = (i64, A)>,
     ) -> Result<SnapshotWriter, StorageError> {
-        SnapshotWriter::begin(&self.snapshots, zxid, self.settings.compression, sessions, acls)
+        let compression = self.settings.compression;
+        let histories = &self.histories;
+        SnapshotWriter::begin(
+            &self.snapshots,
+            histories,
+            history,
+            zxid,
+            compression,
+            sessions,
+            acls,
+        )
     }
 
     /// Begins the snapshot of another server's state that holds all txns up to `zxid`. It is set aside until
-    /// it is installed.
+    /// [`Storage::install`].
     ///
     /// # Errors
     /// The file cannot be made.
@@ -277,8 +293,9 @@ impl Storage {
     /// # Panics
     /// When `zxid` is negative.
     pub fn begin_set_aside(&self, zxid: Zxid) -> Result<SnapshotWriter, StorageError> {
-        let number = self.received.fetch_add(1, Ordering::Relaxed);
-        SnapshotWriter::begin_set_aside(&self.snapshots, zxid, self.settings.compression, number)
+        let history = self.histories.lock().number_next();
+        let compression = self.settings.compression;
+        SnapshotWriter::begin_set_aside(&self.snapshots, &self.histories, history, zxid, compression)
     }
 
     /// What is taken for damage, in what is read from the disk and from other servers.
@@ -286,42 +303,12 @@ impl Storage {
         self.settings.limits
     }
 
-    /// Forgets everything after `zxid`, durably: snapshots with later txns, then the log. The state must be loaded
-    /// anew afterwards. A crash in between leaves the old history, or a part of it that is not shorter than the
-    /// wanted one. When there is no txn `zxid`, the newest one before it becomes the last.
-    ///
-    /// # Errors
-    /// No snapshot or log reaches back to `zxid`; or a file cannot be changed.
-    pub fn truncate(&self, log: &mut TxnLog, zxid: Zxid) -> Result<(), StorageError> {
-        log.settle()?;
-        let candidates = self.snapshot_candidates()?.plausible;
-        let base = match candidates.iter().find(|&&(of, _)| of <= zxid) {
-            Some(&(of, _)) => of,
-            None if self.settings.trust_empty_snapshot => Zxid::ZERO,
-            None => {
-                return Err(StorageError::Refused {
-                    place: self.snapshots.full_path(VERSION_DIR),
-                    what: format!("there is no snapshot to go back to txn {zxid} from"),
-                    remedy: "Start this member with empty directories; it copies the state from the leader"
-                        .to_owned(),
-                });
-            }
-        };
-        let plan = plan_cut(&self.logs, self.settings.limits, base, zxid)?;
-        for (_, path) in candidates.iter().filter(|&&(of, _)| of > zxid) {
-            self.snapshots
-                .remove(path)
-                .map_err(StorageError::io(&self.snapshots.full_path(path), "remove"))?;
-            self.sync_snapshots()?;
-        }
-        log.cut(&plan)
-    }
-
     /// Removes what no recovery needs any more, keeping the newest `retain` snapshots (at least 3).
     ///
     /// # Errors
     /// A directory cannot be read. What cannot be removed is in the result instead.
     pub fn purge(&self, retain: usize) -> Result<Purged, StorageError> {
+        let _held = self.histories.lock();
         purge::purge(&*self.snapshots, &*self.logs, retain)
     }
 
@@ -341,7 +328,7 @@ impl Storage {
         epochs::save(&*self.snapshots, which, epoch)
     }
 
-    fn snapshot_candidates(&self) -> Result<Candidates, StorageError> {
+    pub(crate) fn snapshot_candidates(&self) -> Result<Candidates, StorageError> {
         let disk = &*self.snapshots;
         let names = disk
             .list(VERSION_DIR)
@@ -394,7 +381,7 @@ impl Storage {
             disk.remove(&path)
                 .map_err(StorageError::io(&disk.full_path(&path), "remove"))?;
         }
-        Ok(())
+        change::remove_staged(disk, &*self.logs)
     }
 
     fn sync_snapshots(&self) -> Result<(), StorageError> {

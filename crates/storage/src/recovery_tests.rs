@@ -10,7 +10,7 @@ use oxkeeper_wire::{SnapshotDigest, encode_txn_entry};
 
 use crate::*;
 
-fn entry(zxid: i64, bytes: usize) -> Vec<u8> {
+pub(crate) fn entry(zxid: i64, bytes: usize) -> Vec<u8> {
     let header = TxnHeader {
         session: SessionId(9),
         cxid: 1,
@@ -29,7 +29,7 @@ fn entry(zxid: i64, bytes: usize) -> Vec<u8> {
 
 /// Counts, and refuses a znode named `/bad`.
 #[derive(Debug, Default, PartialEq)]
-struct Counts {
+pub(crate) struct Counts {
     sessions: Vec<(SessionId, i32)>,
     acls: Vec<(i64, Vec<Acl>)>,
     znodes: Vec<(String, Option<Vec<u8>>, i64, StoredStat)>,
@@ -54,7 +54,7 @@ impl SnapshotSink for Counts {
     }
 }
 
-fn small_log(preallocation_bytes: u64) -> StorageSettings {
+pub(crate) fn small_log(preallocation_bytes: u64) -> StorageSettings {
     StorageSettings {
         log: LogSettings {
             preallocation_bytes,
@@ -64,21 +64,21 @@ fn small_log(preallocation_bytes: u64) -> StorageSettings {
     }
 }
 
-fn open(disk: &SimDisk, settings: StorageSettings) -> Storage {
+pub(crate) fn open(disk: &SimDisk, settings: StorageSettings) -> Storage {
     Storage::open(Arc::new(disk.clone()), None, settings).unwrap()
 }
 
-fn write_snapshot(storage: &Storage, zxid: i64) -> SnapshotFile {
+pub(crate) fn write_snapshot(storage: &Storage, zxid: i64) -> SnapshotFile {
     let no_acls = std::iter::empty::<(i64, Vec<Acl>)>();
     let mut writer = storage
-        .begin_snapshot(Zxid(zxid), std::iter::empty(), no_acls)
+        .begin_snapshot(HistoryId::default(), Zxid(zxid), std::iter::empty(), no_acls)
         .unwrap();
     writer.znode("", Some(b""), -1, &StoredStat::default());
-    writer.finish(None, Some(Zxid(zxid))).unwrap()
+    writer.finish(None, Some(Zxid(zxid))).unwrap().unwrap()
 }
 
 /// Everything after `after`, and the log opened behind it.
-fn replay(storage: &Storage, after: Zxid) -> Result<(Vec<i64>, TxnLog), StorageError> {
+pub(crate) fn replay(storage: &Storage, after: Zxid) -> Result<(Vec<i64>, TxnLog), StorageError> {
     let mut reader = storage.read_log(after)?;
     let mut zxids = Vec::new();
     while let Some(found) = reader.next_entry()? {
@@ -88,24 +88,24 @@ fn replay(storage: &Storage, after: Zxid) -> Result<(Vec<i64>, TxnLog), StorageE
     Ok((zxids, log))
 }
 
-fn fresh_log(disk: &SimDisk, settings: StorageSettings) -> (Storage, TxnLog) {
+pub(crate) fn fresh_log(disk: &SimDisk, settings: StorageSettings) -> (Storage, TxnLog) {
     let storage = open(disk, settings);
     write_snapshot(&storage, 0);
     let (_, log) = replay(&storage, Zxid(0)).unwrap();
     (storage, log)
 }
 
-fn append(log: &mut TxnLog, zxids: impl IntoIterator<Item = i64>) {
+pub(crate) fn append(log: &mut TxnLog, zxids: impl IntoIterator<Item = i64>) {
     for zxid in zxids {
         log.append(Zxid(zxid), &entry(zxid, 20)).unwrap();
     }
 }
 
-fn names(disk: &SimDisk) -> Vec<String> {
+pub(crate) fn names(disk: &SimDisk) -> Vec<String> {
     disk.list("version-2").unwrap()
 }
 
-fn message(error: &StorageError) -> String {
+pub(crate) fn message(error: &StorageError) -> String {
     let text = error.to_string();
     assert!(text.contains("/sim/"), "it names the place: {text}");
     text
@@ -261,7 +261,7 @@ fn a_znode_that_the_state_does_not_take_makes_the_snapshot_bad() {
     let storage = open(&disk, StorageSettings::default());
     let no_acls = std::iter::empty::<(i64, Vec<Acl>)>();
     let mut writer = storage
-        .begin_snapshot(Zxid(1), std::iter::empty(), no_acls)
+        .begin_snapshot(HistoryId::default(), Zxid(1), std::iter::empty(), no_acls)
         .unwrap();
     writer.znode("/bad", None, -1, &StoredStat::default());
     writer.finish(None, None).unwrap();
@@ -380,6 +380,7 @@ fn snapshots_hold_what_they_were_given_in_every_compression() {
         };
         let mut writer = storage
             .begin_snapshot(
+                HistoryId::default(),
                 Zxid(5),
                 expected.sessions.iter().copied(),
                 expected.acls.iter().map(|(k, a)| (*k, a)),
@@ -437,7 +438,7 @@ fn a_record_over_the_limit_is_refused_without_reading_on() {
     let storage = open(&disk, StorageSettings::default());
     let no_acls = std::iter::empty::<(i64, Vec<Acl>)>();
     let mut writer = storage
-        .begin_snapshot(Zxid(1), std::iter::empty(), no_acls)
+        .begin_snapshot(HistoryId::default(), Zxid(1), std::iter::empty(), no_acls)
         .unwrap();
     writer.znode("/big", Some(&vec![0; 2_000_000]), -1, &StoredStat::default());
     writer.finish(None, None).unwrap();
@@ -461,7 +462,12 @@ fn a_snapshot_that_fails_or_is_dropped_leaves_nothing_behind() {
     let storage = open(&disk, StorageSettings::default());
     let begin = || {
         storage
-            .begin_snapshot(Zxid(1), std::iter::empty(), std::iter::empty::<(i64, Vec<Acl>)>())
+            .begin_snapshot(
+                HistoryId::default(),
+                Zxid(1),
+                std::iter::empty(),
+                std::iter::empty::<(i64, Vec<Acl>)>(),
+            )
             .unwrap()
     };
     drop(begin());
@@ -679,7 +685,10 @@ fn after_an_error_the_log_takes_nothing_more_and_repeats_it() {
         assert_eq!(log.commit().unwrap_err().to_string(), first);
         assert_eq!(log.roll().unwrap_err().to_string(), first);
         assert_eq!(
-            storage.truncate(&mut log, Zxid(0)).unwrap_err().to_string(),
+            storage
+                .truncate(&mut log, Zxid(0), false)
+                .unwrap_err()
+                .to_string(),
             first
         );
         assert_eq!(log.durable_zxid(), Zxid(1));
@@ -707,48 +716,6 @@ fn a_file_with_txns_is_never_overwritten() {
     let error = second.commit().unwrap_err();
     assert!(message(&error).contains("Another server may be writing here"));
     assert_eq!(replay(&storage, Zxid(0)).unwrap().0, [1, 2, 3]);
-}
-
-#[test]
-fn truncate_goes_back_to_any_txn_and_the_log_goes_on_from_there() {
-    for back_to in 0..=9 {
-        let disk = SimDisk::new(1);
-        let (storage, mut log) = fresh_log(&disk, small_log(4096));
-        for zxid in 1..=9 {
-            append(&mut log, [zxid]);
-            if zxid % 3 == 0 {
-                log.commit().unwrap();
-                log.roll().unwrap();
-            }
-        }
-        write_snapshot(&storage, 5);
-        storage.truncate(&mut log, Zxid(back_to)).unwrap();
-        disk.crash();
-        let loaded = storage.load(Counts::default).unwrap();
-        assert_eq!(loaded.zxid, Zxid(if back_to < 5 { 0 } else { 5 }));
-        let (zxids, mut log) = replay(&storage, Zxid(0)).unwrap();
-        assert_eq!(zxids, (1..=back_to).collect::<Vec<_>>());
-        append(&mut log, [back_to + 1, 0x2_0000_0001]);
-        log.commit().unwrap();
-        assert_eq!(replay(&storage, Zxid(0)).unwrap().0.len() as i64, back_to + 2);
-    }
-}
-
-#[test]
-fn truncate_behind_the_begin_is_refused() {
-    let disk = SimDisk::new(1);
-    let storage = open(&disk, small_log(0));
-    write_snapshot(&storage, 5);
-    let (_, mut log) = replay(&storage, Zxid(5)).unwrap();
-    append(&mut log, 6..=8);
-    log.commit().unwrap();
-    let error = storage.truncate(&mut log, Zxid(4)).unwrap_err();
-    assert!(message(&error).contains("0x4") && message(&error).contains("empty directories"));
-    assert_eq!(
-        storage.load(Counts::default).unwrap().zxid,
-        Zxid(5),
-        "nothing was removed"
-    );
 }
 
 // Section 11: small files.

@@ -20,6 +20,7 @@ use oxkeeper_wire::{
 use simd_adler32::Adler32;
 
 use crate::StorageError;
+use crate::change::{Histories, HistoryId};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::layout::{
     Compression, VERSION_DIR, parse_snapshot_name, set_aside_path, snapshot_path, unfinished_path,
@@ -46,6 +47,8 @@ const TAIL_BYTES_MAX: usize = 4096;
 /// [`SnapshotWriter::write_out`] writes. Whoever calls may wait between the two to spare the disk.
 pub struct SnapshotWriter {
     disk: Arc<dyn Disk>,
+    histories: Histories,
+    history: HistoryId,
     unfinished: String,
     path: String,
     zxid: Zxid,
@@ -70,12 +73,12 @@ pub struct SnapshotFile {
 }
 
 /// A whole snapshot from another server, synced but not part of this server's state: no start looks at it, and the
-/// next one removes it. Dropped before it
-/// is installed, it is removed.
+/// next one removes it. It becomes the state by [`crate::Storage::install`]; dropped before, it is removed.
 pub struct SetAside {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) unfinished: String,
     pub(crate) zxid: Zxid,
+    pub(crate) history: HistoryId,
     pub(crate) is_installed: bool,
 }
 
@@ -83,6 +86,11 @@ impl SetAside {
     /// The zxid it was begun with: the state holds all txns up to it, and possibly effects of later ones.
     pub fn zxid(&self) -> Zxid {
         self.zxid
+    }
+
+    /// The history that begins with it.
+    pub fn history(&self) -> HistoryId {
+        self.history
     }
 }
 
@@ -102,13 +110,15 @@ impl SnapshotWriter {
     /// The file cannot be made.
     pub(crate) fn begin<A: AsRef<[Acl]>>(
         disk: &Arc<dyn Disk>,
+        histories: &Histories,
+        history: HistoryId,
         zxid: Zxid,
         compression: Compression,
         sessions: impl ExactSizeIterator<Item = (SessionId, i32)>,
         acls: impl ExactSizeIterator<Item = (i64, A)>,
     ) -> Result<SnapshotWriter, StorageError> {
         let unfinished = unfinished_path(zxid, compression);
-        let mut writer = SnapshotWriter::create(disk, zxid, compression, unfinished)?;
+        let mut writer = SnapshotWriter::create(disk, histories, history, zxid, compression, unfinished)?;
         let mut encoder = Encoder::new(&mut writer.buffer);
         encoder.length(sessions.len());
         for (session, timeout_ms) in sessions {
@@ -121,22 +131,26 @@ impl SnapshotWriter {
         Ok(writer)
     }
 
-    /// Begins a snapshot from another server, the `number`th of this process, without any record. They come
+    /// Begins a snapshot from another server, with which `history` will begin, without any record. They come
     /// encoded, by [`SnapshotWriter::records`], and it ends with [`SnapshotWriter::set_aside`].
     ///
     /// # Errors
     /// The file cannot be made.
     pub(crate) fn begin_set_aside(
         disk: &Arc<dyn Disk>,
+        histories: &Histories,
+        history: HistoryId,
         zxid: Zxid,
         compression: Compression,
-        number: u64,
     ) -> Result<SnapshotWriter, StorageError> {
-        SnapshotWriter::create(disk, zxid, compression, set_aside_path(number, compression))
+        let unfinished = set_aside_path(history, compression);
+        SnapshotWriter::create(disk, histories, history, zxid, compression, unfinished)
     }
 
     fn create(
         disk: &Arc<dyn Disk>,
+        histories: &Histories,
+        history: HistoryId,
         zxid: Zxid,
         compression: Compression,
         unfinished: String,
@@ -148,6 +162,8 @@ impl SnapshotWriter {
             .map_err(StorageError::io(&full, "create"))?;
         let mut writer = SnapshotWriter {
             disk: disk.clone(),
+            histories: histories.clone(),
+            history,
             unfinished,
             path: snapshot_path(zxid, compression),
             zxid,
@@ -199,7 +215,8 @@ impl SnapshotWriter {
         ))
     }
 
-    /// Ends the znodes, adds the sections that are given, and makes it a snapshot that survives a power loss.
+    /// Ends the znodes, adds the sections that are given, and makes it a snapshot that survives a power loss. When
+    /// another history was put on disk meanwhile, nothing comes of it, and the answer is `None`.
     ///
     /// # Errors
     /// The file cannot be written, synced or renamed. No snapshot has come to be then.
@@ -207,8 +224,13 @@ impl SnapshotWriter {
         mut self,
         digest: Option<SnapshotDigest>,
         last_zxid: Option<Zxid>,
-    ) -> Result<SnapshotFile, StorageError> {
+    ) -> Result<Option<SnapshotFile>, StorageError> {
         let length = self.end(digest, last_zxid)?;
+        let histories = self.histories.clone();
+        let known = histories.lock();
+        if known.current != self.history {
+            return Ok(None);
+        }
         let path = self.disk.full_path(&self.path);
         self.disk
             .rename(&self.unfinished, &self.path)
@@ -217,11 +239,11 @@ impl SnapshotWriter {
         self.disk
             .sync_dir(VERSION_DIR)
             .map_err(StorageError::io(&self.disk.full_path(VERSION_DIR), "sync"))?;
-        Ok(SnapshotFile {
+        Ok(Some(SnapshotFile {
             path,
             zxid: self.zxid,
             length,
-        })
+        }))
     }
 
     /// As [`SnapshotWriter::finish`], but it does not become a snapshot of this server yet.
@@ -235,6 +257,7 @@ impl SnapshotWriter {
             disk: self.disk.clone(),
             unfinished: std::mem::take(&mut self.unfinished),
             zxid: self.zxid,
+            history: self.history,
             is_installed: false,
         })
     }

@@ -11,17 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxkeeper_storage::{
-    Compression, Disk, LogSettings, Origin, SimDisk, SnapshotSink, Storage, StorageError, StorageSettings,
-    TxnLog,
+    Compression, Disk, HistoryId, LogSettings, Origin, SetAside, SimDisk, SnapshotSink, SnapshotWriter,
+    Storage, StorageError, StorageSettings, Truncated, TxnLog,
 };
 use oxkeeper_types::{Acl, SessionId, StoredStat, Txn, TxnHeader, Zxid};
 use oxkeeper_wire::encode_txn_entry;
 
 const STEPS: usize = 80;
 
+/// Txns by zxid, oldest first.
+type Txns = Vec<(Zxid, Vec<u8>)>;
+
 /// The state that txns make: the list of them. A snapshot holds each as a znode.
 #[derive(Default)]
-struct History(Vec<(Zxid, Vec<u8>)>);
+struct History(Txns);
 
 impl SnapshotSink for History {
     fn session(&mut self, _: SessionId, _: i32) -> Result<(), String> {
@@ -45,17 +48,23 @@ struct World {
     is_split: bool,
     settings: StorageSettings,
     /// All that was appended, in order.
-    history: Vec<(Zxid, Vec<u8>)>,
+    history: Txns,
+    /// What the history is instead, from the first to the last txn, if the change that was interrupted has happened.
+    changed: Option<Txns>,
     /// How many of them must never be lost.
     acknowledged: usize,
     recoveries: usize,
     /// How often a recovery has found fewer txns than were appended: the test must not be too mild.
     losses: usize,
+    /// How often the history was another one after a crash in the middle of its change.
+    changes_completed: usize,
 }
 
 struct Server {
     storage: Storage,
     log: TxnLog,
+    /// What its state is of.
+    history: HistoryId,
 }
 
 impl World {
@@ -90,9 +99,11 @@ impl World {
             is_split,
             settings,
             history: Vec::new(),
+            changed: None,
             acknowledged: 0,
             recoveries: 0,
             losses: 0,
+            changes_completed: 0,
         }
     }
 
@@ -113,11 +124,18 @@ impl World {
         }
         let end = reader.finish();
         let zxids = |list: &[(Zxid, Vec<u8>)]| list.iter().map(|(zxid, _)| zxid.0).collect::<Vec<_>>();
+        let changed = self.changed.take();
+        if changed.as_ref() == Some(&found) {
+            self.changes_completed += 1;
+            self.history = found.clone();
+            self.acknowledged = found.len();
+        }
         assert!(
             self.history.starts_with(&found),
-            "seed {seed}: found {:x?} of {:x?}",
+            "seed {seed}: found {:x?} of {:x?}, or else {:x?}",
             zxids(&found),
-            zxids(&self.history)
+            zxids(&self.history),
+            changed.as_deref().map(zxids),
         );
         assert!(
             found.len() >= self.acknowledged,
@@ -134,7 +152,7 @@ impl World {
         );
         if loaded.origin == Origin::Fresh {
             assert!(found.is_empty());
-            write_snapshot(&storage, &[])?;
+            write_snapshot(&storage, loaded.history, &[])?;
         }
         let log = storage.open_log(&end, || Duration::ZERO)?;
         self.recoveries += 1;
@@ -142,7 +160,12 @@ impl World {
         // From now on clients see these, so they must stay.
         self.acknowledged = found.len();
         self.history = found;
-        Ok(Server { storage, log })
+        let history = loaded.history;
+        Ok(Server {
+            storage,
+            log,
+            history,
+        })
     }
 
     fn append(&mut self, server: &mut Server) -> Result<(), StorageError> {
@@ -184,7 +207,7 @@ impl World {
                 self.commit(server)?;
                 server.log.roll()?;
                 server.log.restart_size();
-                write_snapshot(&server.storage, &self.history)
+                write_snapshot(&server.storage, server.history, &self.history)
             }
             86..91 => {
                 let purged = server.storage.purge(3)?;
@@ -193,8 +216,9 @@ impl World {
                     None => Ok(()),
                 }
             }
-            91..94 => self.truncate(server),
-            94..96 => {
+            91..93 => self.truncate(server),
+            93..95 => self.install(server),
+            95..96 => {
                 let disk = if self.random.bool() {
                     &self.data
                 } else {
@@ -223,27 +247,69 @@ impl World {
 
     /// Goes back some txns, as a learner does whose leader does not have them.
     fn truncate(&mut self, server: &mut Server) -> Result<(), StorageError> {
+        self.commit(server)?;
         let back = self.random.usize(0..8).min(self.history.len());
-        let kept = self.history.len() - back;
-        let zxid = kept.checked_sub(1).map_or(Zxid::ZERO, |at| self.history[at].0);
-        let acknowledged = self.acknowledged;
-        self.acknowledged = kept.min(acknowledged);
-        match server.storage.truncate(&mut server.log, zxid) {
-            Err(StorageError::Refused { .. }) => {
+        let kept = self.history[..self.history.len() - back].to_vec();
+        let zxid = kept.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid);
+        self.changed = Some(kept);
+        match server.storage.truncate(&mut server.log, zxid, true)? {
+            Truncated::Refused => {
                 // All snapshots are newer; nothing has changed.
-                self.acknowledged = acknowledged;
+                self.changed = None;
                 Ok(())
             }
-            Err(error) => Err(error),
-            Ok(()) => {
-                self.history.truncate(kept);
-                self.acknowledged = kept;
-                // The state is loaded anew, which must give exactly that.
-                *server = self.recover()?;
-                assert_eq!(self.history.len(), kept, "seed {}", self.seed);
-                Ok(())
+            Truncated::Done => {
+                self.adopt_change();
+                self.reload(server)
             }
         }
+    }
+
+    /// Takes over another history, as a learner does from its leader: some of its own txns, and others.
+    fn install(&mut self, server: &mut Server) -> Result<(), StorageError> {
+        self.commit(server)?;
+        let kept = self.random.usize(0..=self.history.len());
+        let mut history = self.history[..kept].to_vec();
+        for _ in 0..self.random.usize(0..6) {
+            let last = history.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid);
+            let zxid = match self.random.u32(0..4) {
+                0 => Zxid::new(last.epoch() + 1, 1),
+                _ => last.next(),
+            };
+            history.push((zxid, entry(zxid, vec![self.random.u8(..); 30])));
+        }
+        let in_snapshot = self.random.usize(0..=history.len());
+        let received = set_aside(&server.storage, &history[..in_snapshot])?;
+        self.changed = Some(history.clone());
+        let entries = history[in_snapshot..].iter();
+        let entries = entries.map(|(zxid, entry)| (*zxid, entry.as_slice()));
+        let (zxid, of) = (received.zxid(), received.history());
+        server.storage.install(&mut server.log, received, zxid, entries)?;
+        self.adopt_change();
+        assert_eq!(
+            server.log.last_zxid(),
+            history.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid)
+        );
+        // A server has the state already.
+        server.history = of;
+        if self.random.bool() {
+            self.reload(server)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The history is the changed one now, which is durable.
+    fn adopt_change(&mut self) {
+        self.history = self.changed.take().unwrap();
+        self.acknowledged = self.history.len();
+    }
+
+    /// The state is loaded anew, which must give exactly what there is.
+    fn reload(&mut self, server: &mut Server) -> Result<(), StorageError> {
+        *server = self.recover()?;
+        assert_eq!(self.history.len(), self.acknowledged, "seed {}", self.seed);
+        Ok(())
     }
 
     fn end_life(&mut self, by_power: bool) {
@@ -312,10 +378,28 @@ fn entry(zxid: Zxid, data: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn write_snapshot(storage: &Storage, history: &[(Zxid, Vec<u8>)]) -> Result<(), StorageError> {
+fn write_snapshot(storage: &Storage, of: HistoryId, history: &[(Zxid, Vec<u8>)]) -> Result<(), StorageError> {
     let zxid = history.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid);
     let no_acls = std::iter::empty::<(i64, Vec<Acl>)>();
-    let mut writer = storage.begin_snapshot(zxid, std::iter::empty(), no_acls)?;
+    let mut writer = storage.begin_snapshot(of, zxid, std::iter::empty(), no_acls)?;
+    write_txns(&mut writer, history)?;
+    writer
+        .finish(None, Some(zxid))?
+        .expect("the history is the one that was loaded");
+    Ok(())
+}
+
+/// As when it came from another server.
+fn set_aside(storage: &Storage, history: &[(Zxid, Vec<u8>)]) -> Result<SetAside, StorageError> {
+    let zxid = history.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid);
+    let mut writer = storage.begin_set_aside(zxid)?;
+    // No session, no ACL list.
+    writer.records(&[0; 8]);
+    write_txns(&mut writer, history)?;
+    writer.set_aside(None)
+}
+
+fn write_txns(writer: &mut SnapshotWriter, history: &[(Zxid, Vec<u8>)]) -> Result<(), StorageError> {
     for (czxid, entry) in history {
         let stat = StoredStat {
             czxid: *czxid,
@@ -326,7 +410,6 @@ fn write_snapshot(storage: &Storage, history: &[(Zxid, Vec<u8>)]) -> Result<(), 
             writer.write_out()?;
         }
     }
-    writer.finish(None, Some(zxid))?;
     Ok(())
 }
 
@@ -337,20 +420,22 @@ fn nothing_acknowledged_is_lost_and_nothing_else_is_found_over_thousands_of_live
         Some(seed) => seed..seed + 1,
         None => 0..number("CRASH_SEEDS").unwrap_or(2000),
     };
-    let (mut recoveries, mut losses) = (0, 0);
+    let (mut recoveries, mut losses, mut changes) = (0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let mut world = World::new(seed);
         world.run();
         recoveries += world.recoveries as u64;
         losses += world.losses as u64;
+        changes += world.changes_completed as u64;
     }
     println!(
-        "{count} seeds, {recoveries} recoveries, {losses} of them after a loss of txns that were not acknowledged"
+        "{count} seeds, {recoveries} recoveries, {losses} of them after a loss of txns that were not \
+         acknowledged, {changes} after a change of history that was interrupted"
     );
     if count >= 1000 {
         assert!(
-            recoveries > 3 * count && losses > count / 4,
+            recoveries > 3 * count && losses > count / 4 && changes > count / 50,
             "the disk was too kind"
         );
     }
@@ -376,16 +461,18 @@ fn a_power_cut_at_every_single_operation_is_survived() {
                     server.log.roll()?;
                     world.append(&mut server)?;
                     world.commit(&mut server)?;
-                    write_snapshot(&server.storage, &world.history)?;
+                    write_snapshot(&server.storage, server.history, &world.history)?;
                     if round == 3 {
                         server.storage.purge(3)?;
                     }
                 }
                 let kept = world.history.len() - 2;
-                world.acknowledged = kept;
-                server
-                    .storage
-                    .truncate(&mut server.log, world.history[kept - 1].0)
+                world.changed = Some(world.history[..kept].to_vec());
+                let zxid = world.history[kept - 1].0;
+                let truncated = server.storage.truncate(&mut server.log, zxid, true)?;
+                assert_eq!(truncated, Truncated::Done);
+                world.adopt_change();
+                Ok(())
             };
             is_cut |= life(&mut world).is_err();
             world.end_life(true);
@@ -399,5 +486,170 @@ fn a_power_cut_at_every_single_operation_is_survived() {
             assert!(cut > 100, "the life has more than {cut} operations");
             return;
         }
+    }
+}
+
+/// How a change of the history is interrupted, and how the server that completes it is.
+#[derive(Clone, Copy)]
+struct Interruption {
+    /// Whether the operations on the directory of the logs are counted, and not those on the other.
+    of_logs: bool,
+    /// How many operations the change has.
+    change: u64,
+    /// How many the next start has.
+    start: u64,
+    by_power: bool,
+}
+
+/// A history from `begin` of as many txns as are told, in that epoch and then the next.
+fn history(begin: &[(Zxid, Vec<u8>)], epoch: u32, counts: [usize; 2]) -> Txns {
+    let mut history = begin.to_vec();
+    for (epoch, count) in (epoch..).zip(counts) {
+        for _ in 0..count {
+            let last = history.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid);
+            let zxid = if last.epoch() == epoch {
+                last.next()
+            } else {
+                Zxid::new(epoch, 1)
+            };
+            history.push((zxid, entry(zxid, epoch.to_be_bytes().repeat(5))));
+        }
+    }
+    history
+}
+
+/// Lets a server with the history `old` change it to `new` by `change`. Tells whether the change was interrupted at all.
+fn interrupted(
+    seed: u64,
+    is_split: bool,
+    how: Interruption,
+    [old, new]: [&Txns; 2],
+    change: &dyn Fn(&mut World, &mut Server) -> Result<(), StorageError>,
+) -> bool {
+    let mut world = World::new(seed);
+    world.is_split = is_split;
+    world.logs = match is_split {
+        true => SimDisk::new(seed + 1),
+        false => world.data.clone(),
+    };
+    world.settings.compression = Compression::None;
+    world.settings.log.file_bytes_limit = None;
+    let mut server = world.recover().unwrap();
+    for (at, (zxid, entry)) in old.iter().enumerate() {
+        server.log.append(*zxid, entry).unwrap();
+        world.history.push((*zxid, entry.clone()));
+        if at % 3 == 2 {
+            world.commit(&mut server).unwrap();
+            server.log.roll().unwrap();
+            write_snapshot(&server.storage, server.history, &world.history).unwrap();
+        }
+    }
+    world.commit(&mut server).unwrap();
+    world.changed = Some(new.clone());
+    let disk = if how.of_logs {
+        world.logs.clone()
+    } else {
+        world.data.clone()
+    };
+    disk.cut_power_after(how.change);
+    let is_interrupted = match change(&mut world, &mut server) {
+        Ok(()) => {
+            world.adopt_change();
+            false
+        }
+        Err(StorageError::Io { .. }) => true,
+        Err(error) => panic!("{error}"),
+    };
+    drop(server);
+    world.end_life(how.by_power);
+    let changed = world.changed.clone();
+    disk.cut_power_after(how.start);
+    match world.recover() {
+        Ok(_) => {}
+        Err(StorageError::Io { .. } | StorageError::Directory { .. }) => world.changed = changed,
+        Err(error) => panic!("{error}"),
+    }
+    world.end_life(how.by_power);
+    // Whole, the one or the other; and the log goes on.
+    let mut server = world.recover().unwrap();
+    assert!(world.history == *old || world.history == *new);
+    let unfinished = |disk: &SimDisk| {
+        disk.list("version-2")
+            .unwrap()
+            .iter()
+            .any(|name| name.starts_with("unf"))
+    };
+    assert!(!unfinished(&world.data) && !unfinished(&world.logs));
+    for _ in 0..2 {
+        world.append(&mut server).unwrap();
+        world.commit(&mut server).unwrap();
+        world.end_life(true);
+        server = world.recover().unwrap();
+    }
+    is_interrupted
+}
+
+/// Tries every place of a change and some of the start after it. `operations_min` keeps the test from trying nothing.
+fn interrupted_everywhere(
+    [old, new]: [&Txns; 2],
+    operations_min: u64,
+    change: &dyn Fn(&mut World, &mut Server) -> Result<(), StorageError>,
+) {
+    for (is_split, of_logs) in [(false, false), (true, false), (true, true)] {
+        for by_power in [false, true] {
+            for at in 0.. {
+                let mut is_interrupted = false;
+                for seed in 0..if by_power { 6 } else { 2 } {
+                    let how = Interruption {
+                        of_logs,
+                        change: at,
+                        start: (5 * at + 7 * seed) % 24,
+                        by_power,
+                    };
+                    is_interrupted |= interrupted(seed, is_split, how, [old, new], change);
+                }
+                if !is_interrupted {
+                    assert!(of_logs || at >= operations_min, "it has {at} operations");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_installed_history_is_there_as_a_whole_or_not_at_all_wherever_it_is_interrupted() {
+    let old = history(&[], 1, [9, 5]);
+    let others = [
+        // Below, above, and some of the same file names; with and without txns behind the snapshot.
+        (Txns::new(), 0),
+        (history(&[], 1, [2, 0]), 2),
+        (history(&[], 1, [3, 2]), 0),
+        (history(&old[..6], 3, [3, 2]), 6),
+        (history(&old[..9], 2, [2, 0]), 6),
+        (history(&old[..5], 7, [4, 0]), 9),
+    ];
+    for (new, in_snapshot) in &others {
+        interrupted_everywhere([&old, new], 10, &|_, server| {
+            let received = set_aside(&server.storage, &new[..*in_snapshot])?;
+            let zxid = received.zxid();
+            let entries = new[*in_snapshot..].iter();
+            let entries = entries.map(|(zxid, entry)| (*zxid, entry.as_slice()));
+            server.storage.install(&mut server.log, received, zxid, entries)
+        });
+    }
+}
+
+#[test]
+fn a_truncation_is_done_as_a_whole_or_not_at_all_wherever_it_is_interrupted() {
+    let old = history(&[], 1, [9, 5]);
+    for kept in [0, 1, 3, 7, 9, 13] {
+        let new = old[..kept].to_vec();
+        interrupted_everywhere([&old, &new], 5, &|_, server| {
+            let zxid = new.last().map_or(Zxid::ZERO, |&(zxid, _)| zxid);
+            let truncated = server.storage.truncate(&mut server.log, zxid, true)?;
+            assert_eq!(truncated, Truncated::Done);
+            Ok(())
+        });
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use oxkeeper_storage::{
-    Compression, Disk, LogSettings, Origin, RealDisk, SimDisk, SnapshotSink, SnapshotTail, Storage,
-    StorageSettings,
+    Compression, Disk, HistoryId, LogSettings, Origin, RealDisk, SimDisk, SnapshotSink, SnapshotTail,
+    Storage, StorageSettings,
 };
 use oxkeeper_types::{Acl, SessionId, StoredStat, Zxid};
 use oxkeeper_wire::{decode_txn_entry, encode_txn_entry};
@@ -261,12 +261,12 @@ fn snapshots_written_again_have_the_same_bytes_before_compression() {
         };
         let acls = state.acls.iter().map(|(key, acl)| (*key, acl));
         let mut writer = open(&copy, settings)
-            .begin_snapshot(LAST, state.sessions.iter().copied(), acls)
+            .begin_snapshot(HistoryId::default(), LAST, state.sessions.iter().copied(), acls)
             .unwrap();
         for (path, data, key, stat) in &state.znodes {
             writer.znode(path, data.as_deref(), *key, stat);
         }
-        let file = writer.finish(tail.digest, tail.last_zxid).unwrap();
+        let file = writer.finish(tail.digest, tail.last_zxid).unwrap().unwrap();
         assert_eq!((file.zxid, file.path), (LAST, copy.full_path(name)));
         let ours = copy.content(name).unwrap();
         assert_eq!(ours.len() as u64, file.length);
@@ -360,6 +360,7 @@ fn write_snapshots_for_java() {
         let storage = Storage::open(disk, None, settings).unwrap();
         let mut writer = storage
             .begin_snapshot(
+                HistoryId::default(),
                 LAST,
                 state.sessions.iter().copied(),
                 state.acls.iter().map(|(key, acl)| (*key, acl)),

@@ -19,16 +19,7 @@ pub(crate) fn programs(servers: &[Server], heap: &str) -> Result<Vec<ServerProgr
     let program = |server: &Server| -> Result<ServerProgram, Error> {
         Ok(match server {
             Server::Oxkeeper => ServerProgram::oxkeeper()?,
-            Server::Java => match ServerProgram::java()? {
-                ServerProgram::Java {
-                    classpath, logback, ..
-                } => ServerProgram::Java {
-                    classpath,
-                    logback,
-                    heap: heap.to_owned(),
-                },
-                other => other,
-            },
+            Server::Java => ServerProgram::java()?.with_heap(heap),
         })
     };
     servers.iter().map(program).collect()

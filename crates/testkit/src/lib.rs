@@ -1,5 +1,6 @@
-//! What tests, the crash harness and the benchmarks share: a server as a process of its own (Oxkeeper or
-//! Java's), which can be killed, paused and started again on its directory, and a small blocking client.
+//! What tests, the harnesses of faults and the benchmarks share: a server as a process of its own (Oxkeeper or
+//! Java's), which can be killed, paused and started again on its directory, ensembles of them, and a small
+//! blocking client.
 //!
 //! ```no_run
 //! use oxkeeper_testkit::{Client, CreateMode, ServerOptions, ServerProcess, ServerProgram};
@@ -23,6 +24,7 @@ pub mod crash;
 mod ensemble;
 mod network;
 mod server;
+pub mod storm;
 mod tiny_disk;
 
 pub use client::{Client, ClientError, REPLY_TIMEOUT_DEFAULT, Reply, Session, WatchEvent};

@@ -155,6 +155,15 @@ impl ServerProgram {
         })
     }
 
+    /// The same with another heap of the JVM, such as `512m`, if it has one.
+    #[must_use]
+    pub fn with_heap(mut self, size: &str) -> ServerProgram {
+        if let ServerProgram::Java { heap, .. } = &mut self {
+            size.clone_into(heap);
+        }
+        self
+    }
+
     /// `oxkeeper` or `java`.
     pub fn name(&self) -> &'static str {
         match self {

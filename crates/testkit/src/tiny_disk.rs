@@ -69,6 +69,38 @@ impl TinyDisk {
         self.wait_until_mounted()
     }
 
+    /// Takes all that is left of it.
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn fill(&self) -> io::Result<()> {
+        // It ends with an error when nothing is left.
+        self.run(r#"cat /dev/zero >"$0/filler" 2>/dev/null || true"#)
+    }
+
+    /// Gives back what [`TinyDisk::fill`] took.
+    ///
+    /// # Errors
+    /// When the command cannot be run.
+    pub fn make_room(&self) -> io::Result<()> {
+        self.run(r#"rm -f "$0/filler""#)
+    }
+
+    fn run(&self, script: &str) -> io::Result<()> {
+        let wrapper = self.wrapper();
+        let (program, arguments) = wrapper.split_first().expect("a command");
+        let mut command = Command::new(program);
+        let status = command
+            .args(arguments)
+            .args(["sh", "-c", script])
+            .arg(&self.mount_point)
+            .status()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("{script}: {status}"))),
+        }
+    }
+
     /// The command that runs another in its own place, where it sees the disk; for
     /// [`crate::ServerOptions::wrapper`].
     pub fn wrapper(&self) -> Vec<OsString> {
@@ -120,6 +152,19 @@ mod tests {
         assert!(!run_in(&disk, &fill));
         disk.resize(256 << 10).expect("it grows");
         assert!(run_in(&disk, &fill));
+        disk.fill().expect("it is filled");
+        let append = [
+            "dd",
+            "if=/dev/zero",
+            &of,
+            "bs=1024",
+            "count=8",
+            "oflag=append",
+            "conv=notrunc",
+        ];
+        assert!(!run_in(&disk, &append));
+        disk.make_room().expect("it has room again");
+        assert!(run_in(&disk, &append));
         assert!(
             !dir.path().join("file").exists(),
             "the disk is to be seen in its namespace only"

@@ -12,7 +12,7 @@
 //! failure does to unsynced data is tested in the storage crate, on a simulated disk.
 
 mod check;
-mod model;
+pub(crate) mod model;
 mod worker;
 
 use std::fs;
@@ -463,7 +463,7 @@ fn end_server_how(
 }
 
 /// Overwrites the last bytes that were written to the newest log file with zeros.
-fn cut_log(dir: &std::path::Path, bytes: u64) -> io::Result<()> {
+pub(crate) fn cut_log(dir: &std::path::Path, bytes: u64) -> io::Result<()> {
     let mut newest: Option<(i64, PathBuf)> = None;
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

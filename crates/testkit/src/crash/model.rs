@@ -47,10 +47,10 @@ pub(super) fn queue_number(name: &str) -> Option<u32> {
 }
 
 /// Names one write for ever; what it wrote is made from it.
-pub(super) type Token = u64;
+pub(crate) type Token = u64;
 
 /// The data that the write named `token` writes: the token, and bytes that only the token determines.
-pub(super) fn data_of(token: Token) -> Vec<u8> {
+pub(crate) fn data_of(token: Token) -> Vec<u8> {
     let mut rng = fastrand::Rng::with_seed(token);
     let mut data = token.to_be_bytes().to_vec();
     data.extend((0..rng.usize(0..300)).map(|_| rng.u8(..)));
@@ -58,7 +58,7 @@ pub(super) fn data_of(token: Token) -> Vec<u8> {
 }
 
 /// The token whose write made `data`, `None` when no write makes such data.
-pub(super) fn token_of(data: &[u8]) -> Option<Token> {
+pub(crate) fn token_of(data: &[u8]) -> Option<Token> {
     let token = Token::from_be_bytes(*data.first_chunk()?);
     (data == data_of(token)).then_some(token)
 }
@@ -124,7 +124,7 @@ impl Effect {
     }
 }
 
-fn set_request(path: String, token: Token, version: i32) -> WriteRequest {
+pub(crate) fn set_request(path: String, token: Token, version: i32) -> WriteRequest {
     WriteRequest::SetData {
         path,
         data: Some(data_of(token).into()),

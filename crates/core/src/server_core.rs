@@ -473,7 +473,11 @@ impl ServerCore {
     ) {
         let Some(zxid) = self.next_zxid() else {
             // The epoch is used up. This leader steps down when all it has proposed is committed, and closes all
-            // connections.
+            // connections; this one at once, or what it asks next would be answered before this (S1).
+            if let Some(client) = client {
+                self.sessions.drop_client(session, &client);
+                self.deliver(&client, Delivery::Close(CloseReason::NotServing));
+            }
             return;
         };
         let header = TxnHeader {
@@ -773,7 +777,8 @@ impl ServerCore {
         for id in self.sessions.take_expired(now.monotonic_ms) {
             if self.sessions.is_local(id) {
                 self.expire_local_session(id);
-            } else if self.sessions.begin_close(id) {
+            } else if self.next_zxid().is_some() && self.sessions.begin_close(id) {
+                // When the epoch is used up, the next leader looks after the session.
                 self.propose(now, id, 0, WriteRequest::CloseSession, &[], None);
             }
         }

@@ -45,7 +45,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     files.push(("log.1", log(entries, true)));
     let files = disk(&files);
-    let Ok(recovered) = recover(&storage(files.clone()), &settings) else {
+    let Ok(recovered) = recover(&storage(files.clone()), &settings, 3) else {
         return;
     };
     // A snapshot may say that these are ephemerals of a session that is gone. A start makes them again.
@@ -58,7 +58,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let replica = RwLock::new(recovered.replica);
     write_snapshot(&replica, &storage(files.clone()), true, true).expect("there is room");
-    let again = recover(&storage(files), &settings)
+    let again = recover(&storage(files), &settings, 0)
         .expect("we wrote the snapshot")
         .replica;
     let replica = replica.into_inner();

@@ -16,6 +16,8 @@ mod member;
 mod peer_packets;
 mod reads;
 mod recovery;
+#[cfg(test)]
+mod recovery_tests;
 mod replica;
 mod server_core;
 mod sessions;

@@ -1,11 +1,12 @@
 //! From files to a replica and back: here tree and storage, strangers to each other, meet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use oxkeeper_storage::{LogEnd, Origin, SnapshotFile, SnapshotSink, SnapshotWriter, Storage, StorageError};
 use oxkeeper_tree::{SnapshotCursor, Tree, TreeSettings};
 use oxkeeper_types::{Acl, SessionId, StoredStat, Txn, TxnDigest, Zxid};
 use oxkeeper_wire::{SnapshotDigest, decode_txn_entry};
+use oxkeeper_zab::Entry;
 use parking_lot::RwLock;
 
 use crate::Replica;
@@ -20,6 +21,10 @@ pub struct Recovered {
     pub replica: Replica,
     /// Where the log ends; to open it for writing.
     pub log_end: LogEnd,
+    /// The last txns of the log, without a gap. The replica has them all.
+    pub window: Vec<Entry>,
+    /// The txn before the window, or the end of the snapshot when no txn is.
+    pub window_start: Zxid,
     /// Whether there was nothing: then a snapshot must be written before the log is opened.
     pub is_new: bool,
     /// What the operator should know: what was cut, rejected or found to differ.
@@ -64,11 +69,16 @@ impl SnapshotSink for Restoring {
     }
 }
 
-/// Loads the newest valid snapshot and replays the log on it (storage spec, sections 8 and 10).
+/// Loads the newest valid snapshot and replays the log on it (storage spec, sections 8 and 10). Keeps the last
+/// `window_max` txns that it has replayed; a standalone server has no use for them.
 ///
 /// # Errors
 /// When the files are damaged, do not belong together, or hold nothing although something was expected.
-pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, StorageError> {
+pub fn recover(
+    storage: &Storage,
+    settings: &TreeSettings,
+    window_max: usize,
+) -> Result<Recovered, StorageError> {
     let loaded = storage.load(|| Restoring::new(settings))?;
     let mut notes: Vec<String> = loaded
         .rejected
@@ -79,6 +89,8 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
         mut tree,
         mut sessions,
     } = loaded.state;
+    // What the log must reach, or else effects of lost txns are in the snapshot.
+    let mut walk_end = Zxid::ZERO;
     // The digest at the end of the snapshot's walk. Until replay reaches its zxid the tree is fuzzy, and cannot be
     // compared with the digests of txns.
     let mut pending_digest = None;
@@ -90,6 +102,7 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
                 what: error.to_string(),
                 remedy: "Restore the file from a backup".to_owned(),
             })?;
+            walk_end = tail.walk_end();
             pending_digest = tail
                 .digest
                 .filter(|digest| digest.zxid > Zxid::ZERO && digest.zxid >= loaded.zxid);
@@ -105,7 +118,9 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
         let here = tree.digest();
         digest.version != here.version || digest.tree_digest == here.tree_digest
     };
-    let mut log = storage.read_log(zxid.max(Zxid::ZERO))?;
+    let mut window: VecDeque<Entry> = VecDeque::new();
+    let mut window_start = zxid.max(Zxid::ZERO);
+    let mut log = storage.read_log(window_start)?;
     mismatches += u64::from(!fits_snapshot_digest(&tree, zxid, &mut pending_digest));
     while let Some(entry) = log.next_entry()? {
         let (header, txn, digest) = match decode_txn_entry(entry.bytes) {
@@ -116,6 +131,17 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
             Txn::CreateSession { timeout_ms } => _ = sessions.insert(header.session, *timeout_ms),
             Txn::CloseSession { .. } => _ = sessions.remove(&header.session),
             _ => {}
+        }
+        if window_max == 0 {
+            window_start = entry.zxid;
+        } else {
+            if window.len() == window_max
+                && let Some(oldest) = window.pop_front()
+            {
+                window_start = oldest.zxid;
+            }
+            let (zxid, txn) = (entry.zxid, entry.bytes.into());
+            window.push_back(Entry { zxid, txn });
         }
         // What does not fit is an effect that the fuzzy snapshot holds already.
         let _passed_over = tree.replay(&header, txn);
@@ -136,6 +162,11 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
             cut.reason
         )
     }));
+    if walk_end > zxid {
+        notes.push(format!(
+            "the snapshot may have effects of txns up to {walk_end}, but the log ends at {zxid}"
+        ));
+    }
     if settings.digest_enabled && mismatches > 0 {
         notes.push(format!(
             "the tree differs from the one that was logged, at {mismatches} txns"
@@ -158,6 +189,8 @@ pub fn recover(storage: &Storage, settings: &TreeSettings) -> Result<Recovered, 
     Ok(Recovered {
         replica,
         log_end,
+        window: window.into(),
+        window_start,
         is_new,
         notes,
     })

@@ -378,7 +378,7 @@ fn a_file_that_is_set_aside_is_no_snapshot_and_vanishes_with_its_owner_or_at_the
         // Two at a time do not meet.
         let received = (receive(), receive());
         assert_eq!(unfinished(&disk), 2);
-        assert!(recover(&storage, &TreeSettings::default()).unwrap().is_new);
+        assert!(recover(&storage, &TreeSettings::default(), 0).unwrap().is_new);
         drop(received.0);
         assert_eq!(unfinished(&disk), 1);
         std::mem::forget(received.1);

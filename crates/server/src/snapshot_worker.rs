@@ -58,7 +58,7 @@ pub(crate) fn start(
 ) -> Result<Started, StorageError> {
     let begun = Instant::now();
     let storage = open(config, entry_bytes_max)?;
-    let recovered = recover_replica(&storage, tree)?;
+    let recovered = recover_replica(&storage, tree, 0)?;
     for note in &recovered.notes {
         tracing::warn!("{note}");
     }

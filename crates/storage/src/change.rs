@@ -113,14 +113,13 @@ impl Storage {
     ) -> Result<Zxid, StorageError> {
         let path = in_version_dir(UNFINISHED_LOG);
         let staged = stage_log(&*self.logs, &path, snapshot.zxid, entries)?;
-        let name_of = |path: String| path.rsplit('/').next().unwrap_or_default().to_owned();
-        let new_log = staged.map(|(first, _)| name_of(log_path(first)));
-        let new_snapshot = name_of(snapshot_path(snapshot.zxid, self.settings.compression));
+        let new_log = staged.map(|(first, _)| name_of(&log_path(first)));
+        let new_snapshot = name_of(&snapshot_path(snapshot.zxid, self.settings.compression));
         let mut removed_snapshots = self.snapshot_names(|_| true)?;
         removed_snapshots.retain(|name| *name != new_snapshot);
         let logs = log_files(&*self.logs)?.into_iter().rev();
         let removed_logs = logs
-            .map(|(_, path)| name_of(path))
+            .map(|(_, path)| name_of(&path))
             .filter(|name| Some(name) != new_log.as_ref())
             .collect();
         let change = Change {
@@ -128,7 +127,7 @@ impl Storage {
             removed_logs,
             cut_log: None,
             new_log,
-            new_snapshot: Some((name_of(snapshot.unfinished.clone()), new_snapshot)),
+            new_snapshot: Some((name_of(&snapshot.unfinished), new_snapshot)),
         };
         // From here on its file belongs to the change.
         snapshot.is_installed = true;
@@ -148,8 +147,8 @@ impl Storage {
     pub fn truncate(&self, log: &mut TxnLog, zxid: Zxid, reload: bool) -> Result<Truncated, StorageError> {
         log.settle()?;
         let mut histories = self.histories.lock();
-        let removed_snapshots = self.snapshot_names(|of| of > zxid)?;
-        let Some(base) = self.base_of(zxid, !removed_snapshots.is_empty())? else {
+        let mut removed_snapshots = self.snapshot_names(|of| of > zxid)?;
+        let Some(base) = self.base_of(zxid, &mut removed_snapshots)? else {
             return Ok(Truncated::Refused);
         };
         let plan = plan_cut(&self.logs, self.settings.limits, base, zxid)?;
@@ -175,16 +174,16 @@ impl Storage {
         Ok(Truncated::Done)
     }
 
-    /// The zxid of the newest snapshot that the txns up to `zxid` can be replayed on. Before newer ones are removed,
-    /// it is read to its end.
-    fn base_of(&self, zxid: Zxid, is_only: bool) -> Result<Option<Zxid>, StorageError> {
+    /// The zxid of the newest snapshot that the txns up to `zxid` can be replayed on. It is read to its end, as newer
+    /// ones will be removed. Adds those to `removed` that were taken before `zxid`, but have effects of later txns.
+    fn base_of(&self, zxid: Zxid, removed: &mut Vec<String>) -> Result<Option<Zxid>, StorageError> {
         let candidates = self.snapshot_candidates()?.plausible;
         for (of, path) in candidates.into_iter().filter(|&(of, _)| of <= zxid) {
-            let read = || read_snapshot(&*self.snapshots, &path, self.settings.limits, &mut Nobody);
-            match is_only.then(read) {
-                None | Some(Ok(_)) => return Ok(Some(of)),
-                Some(Err(StorageError::Corrupt { .. })) => {}
-                Some(Err(error)) => return Err(error),
+            match read_snapshot(&*self.snapshots, &path, self.settings.limits, &mut Nobody) {
+                Ok(tail) if tail.walk_end() <= zxid => return Ok(Some(of)),
+                Ok(_) => removed.push(name_of(&path)),
+                Err(StorageError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(self.settings.trust_empty_snapshot.then_some(Zxid::ZERO))
@@ -200,6 +199,11 @@ impl Storage {
         names.sort();
         Ok(names)
     }
+}
+
+/// The name of a file without its directory.
+fn name_of(path: &str) -> String {
+    path.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
 fn zxid_of_snapshot(name: &str) -> Option<Zxid> {

@@ -157,6 +157,23 @@ fn no_snapshot_is_removed_for_a_truncation_before_an_older_one_proved_whole() {
 }
 
 #[test]
+fn a_truncation_takes_snapshots_away_that_have_effects_of_later_txns() {
+    let disk = SimDisk::new(1);
+    let (storage, mut log) = fresh_log(&disk, small_log(0));
+    append(&mut log, 1..=4);
+    log.commit().unwrap();
+    let mut fuzzy = begin(&storage, HistoryId::default(), 2);
+    fuzzy.znode("", None, -1, &StoredStat::default());
+    fuzzy.finish(None, Some(Zxid(4))).unwrap();
+    let truncated = storage.truncate(&mut log, Zxid(4), false).unwrap();
+    assert_eq!((truncated, names(&disk).len()), (Truncated::Done, 3));
+    let truncated = storage.truncate(&mut log, Zxid(3), false).unwrap();
+    assert_eq!(truncated, Truncated::Done);
+    assert_eq!(names(&disk), ["log.1", "snapshot.0"]);
+    assert_eq!(replay(&storage, Zxid(0)).unwrap().0, [1, 2, 3]);
+}
+
+#[test]
 fn an_installed_history_takes_the_place_of_all_that_was_there() {
     for is_split in [false, true] {
         let data = SimDisk::new(1);

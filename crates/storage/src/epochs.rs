@@ -39,34 +39,34 @@ impl EpochFile {
     }
 }
 
-/// Reads both epochs after recovery up to `last_zxid`; missing files are made from its epoch.
+/// Reads both epochs after recovery up to `last_zxid`; missing files are made.
+///
+/// The log may be ahead of `currentEpoch`: a server died after it had logged the first txns of an epoch and before it
+/// saved the epoch. Its history is a prefix of the leader's of that epoch, and the lower epoch only weakens its vote,
+/// so it may start. (Java refuses.) The promise is never below what the log shows to have been promised.
 pub(crate) fn load(disk: &dyn Disk, last_zxid: Zxid) -> Result<Epochs, StorageError> {
     let of_zxid = last_zxid.epoch();
     let mut current = load_or_make(disk, EpochFile::Current, of_zxid)?;
     if of_zxid > current {
         // Java may have died between writing the new value and renaming it.
         let unfinished = read_epoch(disk, &in_version_dir("currentEpoch.tmp"))?;
-        match unfinished {
-            Some(epoch) if epoch >= of_zxid => {
-                save(disk, EpochFile::Current, epoch)?;
-                current = epoch;
-            }
-            _ => {
-                return Err(refused(
-                    disk,
-                    CURRENT_EPOCH,
-                    format!("it says {current}, but the newest txn {last_zxid} is of epoch {of_zxid}"),
-                ));
-            }
+        if let Some(epoch) = unfinished.filter(|&epoch| epoch >= of_zxid) {
+            save(disk, EpochFile::Current, epoch)?;
+            current = epoch;
         }
     }
-    let accepted = load_or_make(disk, EpochFile::Accepted, of_zxid)?;
+    let promised = current.max(of_zxid);
+    let mut accepted = load_or_make(disk, EpochFile::Accepted, promised)?;
     if accepted < current {
         return Err(refused(
             disk,
             ACCEPTED_EPOCH,
             format!("it says {accepted}, less than the current epoch {current}"),
         ));
+    }
+    if accepted < promised {
+        save(disk, EpochFile::Accepted, promised)?;
+        accepted = promised;
     }
     Ok(Epochs { current, accepted })
 }

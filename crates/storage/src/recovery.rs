@@ -312,10 +312,11 @@ impl Storage {
         purge::purge(&*self.snapshots, &*self.logs, retain)
     }
 
-    /// The epochs of a member whose newest txn is `last_zxid`; missing files are made.
+    /// The epochs of a member whose newest txn is `last_zxid`; missing files are made. The current epoch may be lower
+    /// than that of the txn, the accepted one is not.
     ///
     /// # Errors
-    /// A file cannot be read or made, does not hold an epoch, or contradicts the log or the other file.
+    /// A file cannot be read or made, does not hold an epoch, or the accepted epoch is below the current one.
     pub fn load_epochs(&self, last_zxid: Zxid) -> Result<Epochs, StorageError> {
         epochs::load(&*self.snapshots, last_zxid)
     }

@@ -773,27 +773,55 @@ fn an_epoch_is_the_old_or_the_new_one_after_a_crash_at_any_point() {
 }
 
 #[test]
-fn epochs_that_contradict_the_log_or_each_other_are_refused() {
+fn a_log_ahead_of_the_current_epoch_leaves_it_and_raises_the_promise() {
     let disk = SimDisk::new(1);
     let storage = open(&disk, StorageSettings::default());
     storage.save_epoch(EpochFile::Current, 2).unwrap();
-    let error = storage.load_epochs(Zxid::new(3, 1)).unwrap_err();
-    assert!(message(&error).contains("currentEpoch") && message(&error).contains("0x300000001"));
+    let ahead = Epochs {
+        current: 2,
+        accepted: 3,
+    };
+    assert_eq!(storage.load_epochs(Zxid::new(3, 1)).unwrap(), ahead);
+    storage.save_epoch(EpochFile::Accepted, 2).unwrap();
+    assert_eq!(storage.load_epochs(Zxid::new(3, 1)).unwrap(), ahead);
+    disk.crash();
+    assert_eq!(disk.content("version-2/acceptedEpoch").unwrap(), b"3");
+    assert_eq!(disk.content("version-2/currentEpoch").unwrap(), b"2");
     // Java died between writing the new epoch and renaming it.
     disk.put("version-2/currentEpoch.tmp", b"3");
-    assert_eq!(
-        storage.load_epochs(Zxid::new(3, 1)).unwrap(),
-        Epochs {
-            current: 3,
-            accepted: 3
-        }
-    );
+    let renamed = Epochs {
+        current: 3,
+        accepted: 3,
+    };
+    assert_eq!(storage.load_epochs(Zxid::new(3, 1)).unwrap(), renamed);
+    // A missing promise is made from whatever shows that it was given.
+    storage.save_epoch(EpochFile::Current, 9).unwrap();
+    disk.remove("version-2/acceptedEpoch").unwrap();
+    let both = Epochs {
+        current: 9,
+        accepted: 9,
+    };
+    assert_eq!(storage.load_epochs(Zxid::new(3, 1)).unwrap(), both);
+}
+
+#[test]
+fn epochs_that_contradict_each_other_or_are_none_are_refused() {
+    let disk = SimDisk::new(1);
+    let storage = open(&disk, StorageSettings::default());
+    storage.save_epoch(EpochFile::Current, 3).unwrap();
     storage.save_epoch(EpochFile::Accepted, 2).unwrap();
-    assert!(message(&storage.load_epochs(Zxid::new(3, 1)).unwrap_err()).contains("acceptedEpoch"));
-    disk.put("version-2/acceptedEpoch", b"three");
-    assert!(message(&storage.load_epochs(Zxid::new(3, 1)).unwrap_err()).contains("\"three\""));
-    disk.put("version-2/acceptedEpoch", b"-1");
-    assert!(message(&storage.load_epochs(Zxid::new(3, 1)).unwrap_err()).contains("not an epoch"));
+    for last in [Zxid::new(1, 1), Zxid::new(3, 1), Zxid::new(4, 1)] {
+        assert!(message(&storage.load_epochs(last).unwrap_err()).contains("acceptedEpoch"));
+    }
+    for (text, complaint) in [("three", "\"three\""), ("-1", "not an epoch"), ("", "\"\"")] {
+        for file in ["acceptedEpoch", "currentEpoch"] {
+            storage.save_epoch(EpochFile::Current, 3).unwrap();
+            storage.save_epoch(EpochFile::Accepted, 3).unwrap();
+            disk.put(&format!("version-2/{file}"), text.as_bytes());
+            let error = storage.load_epochs(Zxid::new(3, 1)).unwrap_err();
+            assert!(message(&error).contains(complaint) && message(&error).contains(file));
+        }
+    }
 }
 
 #[test]

@@ -452,6 +452,14 @@ pub struct SnapshotTail {
     pub last_zxid: Option<Zxid>,
 }
 
+impl SnapshotTail {
+    /// The newest txn that the snapshot may have an effect of, as far as it says so.
+    pub fn walk_end(&self) -> Zxid {
+        let of_digest = self.digest.map_or(Zxid::ZERO, |digest| digest.zxid);
+        self.last_zxid.unwrap_or(Zxid::ZERO).max(of_digest)
+    }
+}
+
 /// Reads the snapshot at `path` into `sink`, which must be thrown away on an error.
 ///
 /// # Errors

@@ -168,7 +168,7 @@ fn start(
     now: Now,
 ) -> Result<Server, StorageError> {
     let storage = Storage::open(Arc::new(disk.clone()), None, storage_settings)?;
-    let recovered = recover(&storage, &settings.tree)?;
+    let recovered = recover(&storage, &settings.tree, 0)?;
     let shared = Arc::new(Shared::new(recovered.replica, settings.clone()));
     if recovered.is_new {
         write_snapshot(&shared.replica, &storage, true, true)?;

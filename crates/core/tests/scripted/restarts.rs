@@ -217,7 +217,7 @@ fn when_the_zxids_of_an_epoch_are_used_up_the_next_epoch_begins_and_its_log_can_
         sim.step_snapshot(100).unwrap();
     }
     sim.crash(End::Power);
-    let recovered = recover(&sim.storage, &sim.settings.tree).unwrap();
+    let recovered = recover(&sim.storage, &sim.settings.tree, 0).unwrap();
     let shared = Arc::new(Shared::new(recovered.replica, sim.settings.clone()));
     let mut log = sim
         .storage
@@ -249,6 +249,6 @@ fn when_the_zxids_of_an_epoch_are_used_up_the_next_epoch_begins_and_its_log_can_
     assert_eq!(zxids, [Zxid::new(7, u32::MAX), Zxid::new(8, 1), Zxid::new(8, 2)]);
     assert_eq!(shared.replica.read().last_processed, zxids[2]);
     sim.disk.crash();
-    let replica = recover(&sim.storage, &sim.settings.tree).unwrap().replica;
+    let replica = recover(&sim.storage, &sim.settings.tree, 0).unwrap().replica;
     assert_eq!((replica.last_processed, replica.sessions.len()), (zxids[2], 4));
 }

@@ -1,9 +1,10 @@
-//! The `oxkeeper` command: starts a server, or checks its configuration.
+//! The `oxkeeper` command: starts a server or an ensemble, or checks a configuration.
 //!
 //! Exit codes are ZooKeeper's: 0 after a clean stop (ZooKeeper's own server ends with 143 on SIGTERM), 1 for an
 //! unexpected error, 2 for an invalid invocation or configuration, 3 for a data directory error, 4 when the admin
-//! server cannot start.
+//! server cannot start, 10 when a snapshot cannot be taken, 14 when the election port cannot be used.
 
+mod dev;
 mod serve;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -39,12 +40,15 @@ const AFTER_HELP: &str = "\
 Without a command, `oxkeeper` does the same as `oxkeeper serve`.
 
 Exit codes: 0 stopped cleanly, also by SIGTERM or SIGINT (Java's server: 143); 1 unexpected error;
-2 invalid arguments or configuration; 3 data directory; 4 admin server.";
+2 invalid arguments or configuration; 3 data directory; 4 admin server; 10 snapshot;
+14 election port.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Run a server until SIGINT (Ctrl-C) or SIGTERM.
     Serve(ServeArguments),
+    /// Run an ensemble on this machine, for trying out and for development, until SIGINT (Ctrl-C) or SIGTERM.
+    Dev(dev::DevArguments),
     /// Check a zoo.cfg, say what would be done with each setting that has no effect, and stop.
     CheckConfig {
         /// The configuration file.
@@ -60,6 +64,9 @@ struct ServeArguments {
     /// A configuration file; or client port, data directory, tick time in ms, connections per client address.
     #[arg(num_args = 0..=4, allow_negative_numbers = true, value_name = "ZOO.CFG | PORT DATADIR [TICKTIME] [MAXCNXNS]", hide_possible_values = true)]
     arguments: Vec<String>,
+    /// Stop when stdin ends, as after SIGTERM: `oxkeeper dev` keeps it open while it lives.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 const SERVE_AFTER_HELP: &str = "\
@@ -92,7 +99,11 @@ fn main() -> ExitCode {
         .command
         .unwrap_or(Command::Serve(ServeArguments::default()))
     {
-        Command::Serve(ServeArguments { arguments }) => serve::serve(&arguments),
+        Command::Serve(ServeArguments {
+            arguments,
+            stop_with_stdin,
+        }) => serve::serve(&arguments, stop_with_stdin),
+        Command::Dev(arguments) => dev::dev(&arguments, log_level),
         Command::CheckConfig { file } => serve::check_config(&file),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Known {
     pub(crate) current: HistoryId,
     /// The newest that was numbered.
     last: HistoryId,
+    /// How often the history on disk was changed.
+    pub(crate) changes: u64,
 }
 
 impl Histories {
@@ -100,6 +102,7 @@ impl Storage {
         log.settle()?;
         let mut histories = self.histories.lock();
         let installed = self.install_files(&mut snapshot, entries);
+        histories.changes += 1;
         log.go_on_after(installed)?;
         histories.current = snapshot.history;
         Ok(())
@@ -167,6 +170,7 @@ impl Storage {
         } else {
             change.make(&*self.snapshots, &*self.logs)
         };
+        histories.changes += 1;
         log.go_on_after(made.map(|()| plan.last))?;
         if reload {
             histories.current = histories.number_next();

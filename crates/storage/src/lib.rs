@@ -12,6 +12,9 @@ mod epochs;
 mod error;
 mod layout;
 mod log;
+mod log_range;
+#[cfg(test)]
+mod log_range_tests;
 mod log_reader;
 #[cfg(test)]
 mod log_reader_tests;

@@ -137,7 +137,7 @@ struct FileEnd {
 
 /// The rows of the table above.
 #[derive(Clone, PartialEq, Eq)]
-enum EndKind {
+pub(crate) enum EndKind {
     Padding,
     Torn(&'static str),
     Damaged(String),
@@ -196,10 +196,9 @@ impl LogReader {
                 Ok(record) => {
                     if self.is_wanted(record)? {
                         let file = self.current.as_ref().expect("a record was read from it");
-                        let bytes = file.window.bytes(record.entry_offset(), record.length as usize);
                         return Ok(Some(LogEntry {
                             zxid: record.zxid,
-                            bytes,
+                            bytes: file.entry(record),
                         }));
                     }
                 }
@@ -239,18 +238,10 @@ impl LogReader {
     }
 
     fn open_file(&mut self, path: String) -> Result<(), StorageError> {
-        let window = Window::open(&*self.disk, &path)?;
-        let mut file = LogFile {
-            path,
-            window,
-            offset: 0,
-            record_offset: 0,
-            has_record: false,
-        };
-        match file.read_header(&*self.disk)? {
-            None => self.current = Some(file),
-            Some(why) => self.ends.push(FileEnd {
-                path: file.path,
+        match LogFile::open(&*self.disk, path.clone())? {
+            Ok(file) => self.current = Some(file),
+            Err(why) => self.ends.push(FileEnd {
+                path,
                 offset: 0,
                 why,
                 has_record: false,
@@ -501,7 +492,7 @@ pub(crate) fn make_durable(disk: &dyn Disk, end: &LogEnd) -> Result<(), StorageE
 }
 
 /// A file that is being read.
-struct LogFile {
+pub(crate) struct LogFile {
     path: String,
     window: Window,
     /// Where the next record begins.
@@ -513,11 +504,12 @@ struct LogFile {
 
 /// Where a valid record stands and what it is.
 #[derive(Clone, Copy)]
-struct Record {
+pub(crate) struct Record {
     offset: u64,
-    length: u32,
+    /// Of the entry, in bytes.
+    pub(crate) length: u32,
     checksum: u32,
-    zxid: Zxid,
+    pub(crate) zxid: Zxid,
     kind: i32,
 }
 
@@ -528,6 +520,27 @@ impl Record {
 }
 
 impl LogFile {
+    /// Opens the file before its first record, or tells why it has none: it was never begun.
+    pub(crate) fn open(disk: &dyn Disk, path: String) -> Result<Result<LogFile, EndKind>, StorageError> {
+        let window = Window::open(disk, &path)?;
+        let mut file = LogFile {
+            path,
+            window,
+            offset: 0,
+            record_offset: 0,
+            has_record: false,
+        };
+        Ok(match file.read_header(disk)? {
+            None => Ok(file),
+            Some(why) => Err(why),
+        })
+    }
+
+    /// The entry of the record that was read last.
+    pub(crate) fn entry(&self, record: Record) -> &[u8] {
+        self.window.bytes(record.entry_offset(), record.length as usize)
+    }
+
     /// Checks the file header; `Some` when the file was never begun.
     fn read_header(&mut self, disk: &dyn Disk) -> Result<Option<EndKind>, StorageError> {
         let header_bytes = FILE_HEADER.len();
@@ -558,7 +571,10 @@ impl LogFile {
     }
 
     /// The next valid record, or why there is none.
-    fn next_record(&mut self, limits: ReadLimits) -> Result<Result<Record, EndKind>, StorageError> {
+    pub(crate) fn next_record(
+        &mut self,
+        limits: ReadLimits,
+    ) -> Result<Result<Record, EndKind>, StorageError> {
         let record = self.window.record_at(self.offset, limits)?;
         if let Ok(record) = &record {
             self.record_offset = record.offset;

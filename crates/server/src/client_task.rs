@@ -74,6 +74,7 @@ async fn serve(
                         .map_err(|_| does_not_read())??;
                     return close(stream, CloseReason::SessionClosed).await;
                 }
+                None if !service.serves_clients() => return Ok(CloseReason::NotServing),
                 None if !service.admits_session(&input) => {
                     return Ok(CloseReason::Limit("connection_throttle_tokens"));
                 }

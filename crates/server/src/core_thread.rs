@@ -1,66 +1,99 @@
-//! The thread that drives the core: events in from connections and the disk, actions out to them.
+//! The thread that drives the core: events in from connections, links and the disk, actions out to them.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use oxkeeper_core::{Action, Event, ServerCore};
 
-use crate::channels::{Append, CoreMessage};
+use crate::channels::{CoreMessage, DiskJob, DiskQueue};
 use crate::clock::Clock;
+use crate::member::MemberLinks;
 
-/// Events handled before their actions are carried out: what came together is logged together.
-const EVENTS_BATCH_MAX: usize = 1000;
+/// Messages handled before their actions are carried out: what came together is logged and sent together.
+const MESSAGES_BATCH_MAX: usize = 1000;
 
-/// Drives the core until it is told to stop or nobody is left to tell it anything.
-pub(crate) fn run(
-    mut core: ServerCore,
-    messages: &Receiver<CoreMessage>,
-    disk: &Sender<Vec<Append>>,
-    clock: Clock,
-) {
-    loop {
-        let wait = core.next_deadline_ms().saturating_sub(clock.now().monotonic_ms);
-        let mut next = match messages.recv_timeout(Duration::from_millis(wait)) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let now = clock.now();
-        if now.monotonic_ms >= core.next_deadline_ms() {
-            core.handle_event(now, Event::DeadlineReached);
-        }
-        let mut handled = 0;
-        while let Some(message) = next {
-            match message {
-                CoreMessage::Event(event) => core.handle_event(now, event),
-                CoreMessage::Inspect(look) => look(&core),
-                CoreMessage::Stop => return,
-            }
-            handled += 1;
-            next = if handled < EVENTS_BATCH_MAX {
-                messages.try_recv().ok()
-            } else {
-                None
-            };
-        }
-        carry_out(&mut core, disk);
-    }
+/// The core, and where its actions go.
+pub(crate) struct CoreThread {
+    pub(crate) core: ServerCore,
+    pub(crate) clock: Clock,
+    pub(crate) disk: DiskQueue,
+    /// The way to the other servers; `None` for a server that stands alone.
+    pub(crate) member: Option<MemberLinks>,
 }
 
-fn carry_out(core: &mut ServerCore, disk: &Sender<Vec<Append>>) {
-    let mut appends = Vec::new();
-    while let Some(action) = core.poll_action() {
-        match action {
-            Action::AppendToLog { zxid, entry } => appends.push(Append { zxid, entry }),
-            Action::Wake(client) => client.wake(),
-            Action::ReportQuota(exceeded) => tracing::warn!("{exceeded}"),
-            Action::ReportPeer { what, .. } => tracing::warn!("{what}"),
-            Action::ReportReadOnly => tracing::warn!("there is no leader; reads are answered to who takes that"),
-            Action::Ensemble(_) => unreachable!("a standalone server has no ensemble"),
+impl CoreThread {
+    /// Drives the core until it is told to stop or nobody is left to tell it anything.
+    pub(crate) fn run(mut self, messages: &Receiver<CoreMessage>) {
+        self.carry_out();
+        loop {
+            let wait = self
+                .core
+                .next_deadline_ms()
+                .saturating_sub(self.clock.now().monotonic_ms);
+            let mut next = match messages.recv_timeout(Duration::from_millis(wait)) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let now = self.clock.now();
+            if now.monotonic_ms >= self.core.next_deadline_ms() {
+                self.core.handle_event(now, Event::DeadlineReached);
+            }
+            let mut handled = 0;
+            while let Some(message) = next {
+                match message {
+                    CoreMessage::Event(event) => self.core.handle_event(now, event),
+                    CoreMessage::Received(events, _place) => {
+                        for event in events {
+                            self.core.handle_event(now, event);
+                        }
+                    }
+                    CoreMessage::Link(message) => {
+                        // What is to be done with the link so far comes before its end.
+                        self.carry_out();
+                        let member = self.member.as_mut();
+                        if let Some(event) = member.and_then(|member| member.receive(message)) {
+                            self.core.handle_event(now, event);
+                        }
+                    }
+                    CoreMessage::Inspect(look) => look(&self.core),
+                    CoreMessage::Stop => return,
+                }
+                handled += 1;
+                next = match handled < MESSAGES_BATCH_MAX {
+                    true => messages.try_recv().ok(),
+                    false => None,
+                };
+            }
+            self.carry_out();
         }
     }
-    if !appends.is_empty() {
-        // When the disk worker is gone, nothing becomes durable and nothing is acknowledged; its failure stops us.
-        let _failed = disk.send(appends);
+
+    fn carry_out(&mut self) {
+        let mut jobs = Vec::new();
+        while let Some(action) = self.core.poll_action() {
+            match action {
+                Action::AppendToLog { zxid, entry } => jobs.push(DiskJob::Append { zxid, entry }),
+                Action::Wake(client) => client.wake(),
+                Action::ReportQuota(exceeded) => tracing::warn!("{exceeded}"),
+                Action::ReportPeer { link, what } => {
+                    tracing::warn!("link {} is closed: {what}", link.0);
+                }
+                Action::ReportReadOnly => {
+                    tracing::warn!("there is no leader; reads are answered to clients that take that");
+                }
+                Action::Ensemble(action) => match &mut self.member {
+                    Some(member) => jobs.extend(member.carry_out(action)),
+                    None => unreachable!("a server that stands alone has no ensemble"),
+                },
+            }
+        }
+        if !jobs.is_empty() {
+            self.disk.send(jobs);
+        }
+        if let Some(member) = &mut self.member {
+            member.learners.flush();
+            member.tell(&self.core, self.clock.now());
+        }
     }
 }

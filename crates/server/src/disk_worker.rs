@@ -1,15 +1,20 @@
-//! The thread that makes txns durable: takes all that has arrived, appends it, syncs once, tells the core.
+//! The thread that makes things durable. Txns are gathered, appended and synced together; everything else is done in
+//! its place between them. The core is told of what is durable, and of nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use oxkeeper_core::Event;
-use oxkeeper_storage::{SnapshotTrigger, StorageError, TxnLog};
+use oxkeeper_core::{Event, IntakeError, ReceivedSnapshot, Replica, empty_snapshot, recover};
+use oxkeeper_storage::{EpochFile, SnapshotTrigger, Storage, StorageError, Truncated, TxnLog};
+use oxkeeper_tree::TreeSettings;
+use oxkeeper_types::Zxid;
+use oxkeeper_zab::{Entry, Event as ZabEvent, Write, WriteId};
 
-use crate::channels::{Append, CoreHandle};
+use crate::channels::{CoreHandle, DiskJob, DiskQueueFill};
 use crate::config::StorageConfig;
+use crate::snapshot_worker::DurableEnd;
 
 /// What the disk workers count.
 #[derive(Debug, Default)]
@@ -20,81 +25,193 @@ pub(crate) struct DiskStats {
     pub(crate) snapshots: AtomicU64,
 }
 
-/// Works until all senders are gone. Every error is final: what is not durable then is never acknowledged (D2).
-pub(crate) fn run(
-    mut log: TxnLog,
-    appends: &Receiver<Vec<Append>>,
-    core: &CoreHandle,
-    snapshots: &Sender<()>,
-    config: &StorageConfig,
-    stats: &Arc<DiskStats>,
-) -> Result<(), StorageError> {
-    let mut trigger = SnapshotTrigger::new(
-        u64::from(config.snap_count),
-        config.snap_size_limit_bytes,
-        [fastrand::u64(..), fastrand::u64(..)],
-    );
-    while let Ok(first) = appends.recv() {
-        let mut wants_snapshot = false;
-        let mut gathered = 0;
-        let mut append = |log: &mut TxnLog, batch: Vec<Append>| {
-            gathered += batch.len();
-            for Append { zxid, entry } in batch {
-                log.append(zxid, &entry)?;
-                wants_snapshot |= trigger.count_txn(log.size());
-            }
-            Ok::<usize, StorageError>(gathered)
-        };
-        let begun = Instant::now();
-        let mut batch = Some(first);
-        while let Some(arrived) = batch {
-            let gathered = append(&mut log, arrived)?;
-            let is_full = config.batch_size_max.is_some_and(|max| gathered >= max as usize);
-            batch = if is_full {
-                None
-            } else {
-                wait_for_more(appends, begun, config)
-            };
+/// The disk of one server, as its worker sees it.
+pub(crate) struct DiskWorker {
+    pub(crate) log: TxnLog,
+    pub(crate) storage: Storage,
+    pub(crate) tree: TreeSettings,
+    pub(crate) config: StorageConfig,
+    pub(crate) core: CoreHandle,
+    pub(crate) queue: Arc<DiskQueueFill>,
+    pub(crate) snapshots: Sender<()>,
+    pub(crate) durable: Arc<DurableEnd>,
+    pub(crate) stats: Arc<DiskStats>,
+    pub(crate) is_member: bool,
+}
+
+/// What is appended and not synced.
+#[derive(Default)]
+struct Unsynced {
+    /// The number of the last of it, for a member of an ensemble.
+    write: Option<WriteId>,
+    wants_snapshot: bool,
+}
+
+impl DiskWorker {
+    /// Works until all senders are gone. Every error is final: what is not durable then is never acknowledged (D2).
+    pub(crate) fn run(mut self, jobs: &Receiver<Vec<DiskJob>>) -> Result<(), StorageError> {
+        let ended = self.work(jobs);
+        self.durable.stop();
+        if ended.is_err() && self.is_member {
+            // While the server stops, it must not vote with what it cannot keep.
+            self.core.submit(Event::Ensemble(ZabEvent::WriteFailed));
         }
-        let committed = log.commit()?;
-        core.submit(Event::LogDurable {
-            up_to: committed.up_to,
+        ended
+    }
+
+    fn work(&mut self, jobs: &Receiver<Vec<DiskJob>>) -> Result<(), StorageError> {
+        let mut trigger = SnapshotTrigger::new(
+            u64::from(self.config.snap_count),
+            self.config.snap_size_limit_bytes,
+            random(),
+        );
+        while let Ok(first) = jobs.recv() {
+            let begun = Instant::now();
+            let (mut gathered, mut unsynced) = (0, Unsynced::default());
+            let mut batch = Some(first);
+            while let Some(arrived) = batch {
+                gathered += arrived.len();
+                let cost = DiskJob::cost(&arrived);
+                for job in arrived {
+                    match job {
+                        DiskJob::Append { zxid, entry } => {
+                            self.append(zxid, &entry, &mut trigger, &mut unsynced)?;
+                        }
+                        DiskJob::Write {
+                            id,
+                            write: Write::Append(Entry { zxid, txn }),
+                            ..
+                        } => {
+                            self.append(zxid, &txn, &mut trigger, &mut unsynced)?;
+                            unsynced.write = Some(id);
+                        }
+                        DiskJob::Write { id, write, snapshot } => {
+                            self.sync(&mut unsynced)?;
+                            self.execute(id, write, snapshot)?;
+                        }
+                    }
+                }
+                self.queue.done(cost);
+                let is_full = (self.config.batch_size_max).is_some_and(|max| gathered >= max as usize);
+                batch = match is_full {
+                    true => None,
+                    false => self.wait_for_more(jobs, begun),
+                };
+            }
+            self.sync(&mut unsynced)?;
+            if unsynced.wants_snapshot {
+                trigger.restart(random());
+                self.log.roll()?;
+                self.log.restart_size();
+                // When a snapshot is still being taken, this one is left out.
+                let _stopping = self.snapshots.send(());
+            }
+        }
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        zxid: Zxid,
+        entry: &[u8],
+        trigger: &mut SnapshotTrigger,
+        unsynced: &mut Unsynced,
+    ) -> Result<(), StorageError> {
+        self.log.append(zxid, entry)?;
+        unsynced.wants_snapshot |= trigger.count_txn(self.log.size());
+        Ok(())
+    }
+
+    /// Makes what was appended durable and tells the core.
+    fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), StorageError> {
+        if !self.log.has_uncommitted() {
+            return Ok(());
+        }
+        let committed = self.log.commit()?;
+        self.durable.set(committed.up_to);
+        self.core.submit(match unsynced.write.take() {
+            Some(write) => Event::Ensemble(ZabEvent::Durable { write }),
+            None => Event::LogDurable {
+                up_to: committed.up_to,
+            },
         });
-        if committed.sync_time > config.sync_warning_threshold {
-            stats.slow_syncs.fetch_add(1, Relaxed);
+        if committed.sync_time > self.config.sync_warning_threshold {
+            self.stats.slow_syncs.fetch_add(1, Relaxed);
             tracing::warn!(
                 "syncing the txn log took {} ms; this slows down every write. See fsync.warningthresholdms",
                 committed.sync_time.as_millis()
             );
         }
-        if wants_snapshot {
-            trigger.restart([fastrand::u64(..), fastrand::u64(..)]);
-            log.roll()?;
-            log.restart_size();
-            // When a snapshot is still being taken, this one is left out.
-            let _stopping = snapshots.send(());
-        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// The next batch, if there is one or may be soon: a sync may be put off by `flushDelay` to gather more.
-fn wait_for_more(
-    appends: &Receiver<Vec<Append>>,
-    begun: Instant,
-    config: &StorageConfig,
-) -> Option<Vec<Append>> {
-    match appends.try_recv() {
-        Ok(batch) => Some(batch),
-        Err(TryRecvError::Disconnected) => None,
-        Err(TryRecvError::Empty) => {
-            let left = config.flush_delay.saturating_sub(begun.elapsed());
-            let wait = left.min(config.write_queue_poll_time_max);
-            if wait.is_zero() {
-                None
-            } else {
-                appends.recv_timeout(wait).ok()
+    /// Does a write of a member that is no append. All before it is durable.
+    fn execute(
+        &mut self,
+        id: WriteId,
+        write: Write,
+        snapshot: Option<Box<ReceivedSnapshot>>,
+    ) -> Result<(), StorageError> {
+        let mut event = ZabEvent::Durable { write: id };
+        match write {
+            Write::Append(_) => unreachable!("txns are gathered"),
+            Write::AcceptedEpoch(epoch) => self.storage.save_epoch(EpochFile::Accepted, epoch)?,
+            Write::CurrentEpoch(epoch) => self.storage.save_epoch(EpochFile::Current, epoch)?,
+            Write::Truncate { to, reload } => match self.storage.truncate(&mut self.log, to, reload)? {
+                Truncated::Refused => event = ZabEvent::TruncateRefused { write: id },
+                Truncated::Done if reload => {
+                    let recovered = recover(&self.storage, &self.tree, 0)?;
+                    self.replace_replica(recovered.replica);
+                }
+                Truncated::Done => {}
+            },
+            Write::Install { zxid, entries, .. } => {
+                let snapshot = match snapshot {
+                    Some(snapshot) => *snapshot,
+                    None => match empty_snapshot(&self.storage, &self.tree) {
+                        Ok(empty) => empty,
+                        Err(IntakeError::Storage(error)) => return Err(error),
+                        Err(error @ IntakeError::Stream { .. }) => {
+                            unreachable!("the empty tree is a snapshot: {error}")
+                        }
+                    },
+                };
+                let entries = entries.iter().map(|entry| (entry.zxid, &*entry.txn));
+                self.storage
+                    .install(&mut self.log, snapshot.file, zxid, entries)?;
+                self.replace_replica(snapshot.replica);
+            }
+        }
+        self.durable.set(self.log.durable_zxid());
+        self.core.submit(Event::Ensemble(event));
+        Ok(())
+    }
+
+    fn replace_replica(&self, replica: Replica) {
+        tracing::info!(
+            "the tree was replaced by {} znodes as of zxid {}",
+            replica.tree.znode_count(),
+            replica.last_processed
+        );
+        self.core.submit(Event::ReplicaReloaded(Box::new(replica)));
+    }
+
+    /// The next batch, if there is one or may be soon: a sync may be put off by `flushDelay` to gather more.
+    fn wait_for_more(&self, jobs: &Receiver<Vec<DiskJob>>, begun: Instant) -> Option<Vec<DiskJob>> {
+        match jobs.try_recv() {
+            Ok(batch) => Some(batch),
+            Err(TryRecvError::Disconnected) => None,
+            Err(TryRecvError::Empty) => {
+                let left = self.config.flush_delay.saturating_sub(begun.elapsed());
+                match left.min(self.config.write_queue_poll_time_max) {
+                    Duration::ZERO => None,
+                    wait => jobs.recv_timeout(wait).ok(),
+                }
             }
         }
     }
+}
+
+fn random() -> [u64; 2] {
+    [fastrand::u64(..), fastrand::u64(..)]
 }

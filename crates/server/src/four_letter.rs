@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
-use oxkeeper_core::Client;
+use oxkeeper_core::{Client, ServerCore, Standing};
 use oxkeeper_types::SessionId;
+use oxkeeper_zab::LearnerView;
 use tokio::sync::oneshot;
 
-use crate::config::FOUR_LETTER_WORDS;
+use crate::config::{FOUR_LETTER_WORDS, PeerAddress};
 use crate::service::Service;
 
 /// What `srvr` and its like show: the level of ZooKeeper that this server is compatible with, then who it really is.
@@ -25,6 +26,9 @@ pub(crate) const VERSION: &str = concat!(
 const TELNET_CLOSE: [u8; 4] = [0xff, 0xf4, 0xff, 0xfd];
 
 const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
+
+/// What a server answers that serves no clients at the moment.
+const ALWAYS_ANSWERED: [&str; 4] = ["ruok", "envi", "gtmk", "stmk"];
 
 /// A word that was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +73,19 @@ pub(crate) async fn answer(word: Word, service: &Service) -> String {
     if !service.config.four_letter.is_allowed(name) {
         return format!("{name} is not executed because it is not in the whitelist.\n");
     }
+    if !service.serves_clients() && !ALWAYS_ANSWERED.contains(&name) {
+        return match name {
+            "isro" => "null".to_owned(),
+            "hash" => NOT_SERVING.trim_end().to_owned(),
+            _ => NOT_SERVING.to_owned(),
+        };
+    }
     match name {
         "ruok" => "imok".to_owned(),
-        "isro" => "rw".to_owned(),
+        "isro" => match service.view.standing() {
+            Standing::ReadOnly => "ro".to_owned(),
+            _ => "rw".to_owned(),
+        },
         "gtmk" => service.trace_mask.load(Relaxed).to_string(),
         "stmk" => {
             if let Word::SetTraceMask(mask) = word {
@@ -79,7 +93,7 @@ pub(crate) async fn answer(word: Word, service: &Service) -> String {
             }
             service.trace_mask.load(Relaxed).to_string()
         }
-        "srvr" => format!("Zookeeper version: {VERSION}\n{}", server_lines(service)),
+        "srvr" => format!("{}{}", version_lines(service), server_lines(service)),
         "stat" => stat(service),
         "cons" => {
             service
@@ -98,6 +112,7 @@ pub(crate) async fn answer(word: Word, service: &Service) -> String {
         }
         "srst" => {
             service.shared.stats.reset();
+            service.view.reset();
             "Server stats reset.\n".to_owned()
         }
         "dirs" => format!(
@@ -133,7 +148,7 @@ pub(crate) async fn answer(word: Word, service: &Service) -> String {
             }
             grouped(by_path.into_iter())
         }
-        "mntr" => monitor(service),
+        "mntr" => monitor(service).await,
         "hash" => {
             service
                 .shared
@@ -146,6 +161,18 @@ pub(crate) async fn answer(word: Word, service: &Service) -> String {
                 })
         }
         _ => NOT_SERVING.to_owned(),
+    }
+}
+
+/// What the server is, in the words of `srvr` and `mntr`.
+fn mode(service: &Service) -> &'static str {
+    match service.view.standing() {
+        Standing::Standalone => "standalone",
+        Standing::Looking => "looking",
+        Standing::Leading => "leader",
+        Standing::Following => "follower",
+        Standing::Observing => "observer",
+        Standing::ReadOnly => "read-only",
     }
 }
 
@@ -175,11 +202,19 @@ fn decimal(value: f64) -> String {
     }
 }
 
+fn version_lines(service: &Service) -> String {
+    let read_only = match service.view.standing() {
+        Standing::ReadOnly => "READ-ONLY mode; serving only read-only clients\n",
+        _ => "",
+    };
+    format!("Zookeeper version: {VERSION}\n{read_only}")
+}
+
 fn server_lines(service: &Service) -> String {
     let requests = &service.shared.stats.requests;
     let replica = service.shared.replica.read();
-    format!(
-        "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: {}\nMode: standalone\nNode count: {}\n",
+    let mut text = format!(
+        "Latency min/avg/max: {}/{}/{}\nReceived: {}\nSent: {}\nConnections: {}\nOutstanding: {}\nZxid: {}\nMode: {}\nNode count: {}\n",
         requests.latency_ms_min(),
         decimal(requests.latency_ms_average()),
         requests.latency_ms_max(),
@@ -188,8 +223,19 @@ fn server_lines(service: &Service) -> String {
         service.registry.count(),
         service.shared.outstanding.load(Relaxed),
         replica.last_processed,
+        mode(service),
         replica.tree.znode_count(),
-    )
+    );
+    if service.view.standing() == Standing::Leading {
+        let _ = writeln!(
+            text,
+            "Proposal sizes last/min/max: {}/{}/{}",
+            service.view.proposal_bytes_last.load(Relaxed),
+            service.view.proposal_bytes_min.load(Relaxed),
+            service.view.proposal_bytes_max.load(Relaxed),
+        );
+    }
+    text
 }
 
 fn stat(service: &Service) -> String {
@@ -200,7 +246,8 @@ fn stat(service: &Service) -> String {
         .map(|client| brief_line(client) + ")\n")
         .collect();
     format!(
-        "Zookeeper version: {VERSION}\nClients:\n{clients}\n{}",
+        "{}Clients:\n{clients}\n{}",
+        version_lines(service),
         server_lines(service)
     )
 }
@@ -282,9 +329,10 @@ fn conf(service: &Service) -> String {
             .display()
             .to_string()
     };
-    format!(
+    let server_id = (config.ensemble.as_ref()).map_or(0, |ensemble| ensemble.me.0);
+    let mut text = format!(
         "clientPort={}\nsecureClientPort=-1\ndataDir={}\ndataDirSize={}\ndataLogDir={}\ndataLogSize={}\ntickTime={}\n\
-         maxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId=0\n",
+         maxClientCnxns={}\nminSessionTimeout={}\nmaxSessionTimeout={}\nclientPortListenBacklog={}\nserverId={server_id}\n",
         service.address.port(),
         absolute(&snapshots),
         directory_bytes(&snapshots),
@@ -295,7 +343,25 @@ fn conf(service: &Service) -> String {
         config.session.timeout_ms_min,
         config.session.timeout_ms_max,
         config.client.backlog.map_or(-1, i64::from),
-    )
+    );
+    if let Some(ensemble) = &config.ensemble {
+        let own = ensemble.own();
+        let ports = |port: fn(&PeerAddress) -> u16| {
+            let ports: Vec<String> = own.addresses.iter().map(|of| port(of).to_string()).collect();
+            ports.join("|")
+        };
+        let _ = write!(
+            text,
+            "initLimit={}\nsyncLimit={}\nelectionAlg=3\nelectionPort={}\nquorumPort={}\npeerType={}\nmembership: \n{}",
+            ensemble.init_limit_ticks,
+            ensemble.sync_limit_ticks,
+            ports(|of| of.election_port),
+            ports(|of| of.quorum_port),
+            i32::from(own.is_observer),
+            ensemble.config_text,
+        );
+    }
+    text
 }
 
 /// The environment. Tools look at the version and the os; what only a JVM has gets a neutral value.
@@ -337,35 +403,52 @@ fn environment() -> String {
     )
 }
 
-async fn dump(service: &Service) -> String {
+/// What the core shows; `None` when the server stops.
+async fn look<T: Send + 'static>(
+    service: &Service,
+    see: impl FnOnce(&ServerCore) -> T + Send + 'static,
+) -> Option<T> {
     let (sender, receiver) = oneshot::channel();
     service.core.inspect(move |core| {
         // Whoever asked may have hung up.
-        let _gone = sender.send(core.sessions().by_expiry());
+        let _gone = sender.send(see(core));
     });
-    let Ok(sessions) = receiver.await else {
-        return NOT_SERVING.to_owned();
-    };
+    receiver.await.ok()
+}
+
+async fn dump(service: &Service) -> String {
     let now = service.clock.now();
     let mut text = "SessionTracker dump:\n".to_owned();
-    let _ = writeln!(
-        text,
-        "Session Sets ({})/({}):",
-        sessions.len(),
-        sessions
-            .values()
-            .map(std::collections::BTreeSet::len)
-            .sum::<usize>()
-    );
-    for (due_ms, ids) in &sessions {
+    if let Standing::Following | Standing::Observing = service.view.standing() {
+        // The leader knows when they expire.
+        let sessions = service.shared.replica.read().sessions.clone();
+        let _ = writeln!(text, "Global Sessions({}):", sessions.len());
+        for (id, timeout_ms) in sessions {
+            let _ = writeln!(text, "{id}\t{timeout_ms}ms");
+        }
+    } else {
+        let Some(sessions) = look(service, |core| core.sessions().by_expiry()).await else {
+            return NOT_SERVING.to_owned();
+        };
         let _ = writeln!(
             text,
-            "{} expire at {}:",
-            ids.len(),
-            java_date(wall_of(*due_ms, now))
+            "Session Sets ({})/({}):",
+            sessions.len(),
+            sessions
+                .values()
+                .map(std::collections::BTreeSet::len)
+                .sum::<usize>()
         );
-        for id in ids {
-            let _ = writeln!(text, "\t{id}");
+        for (due_ms, ids) in &sessions {
+            let _ = writeln!(
+                text,
+                "{} expire at {}:",
+                ids.len(),
+                java_date(wall_of(*due_ms, now))
+            );
+            for id in ids {
+                let _ = writeln!(text, "\t{id}");
+            }
         }
     }
     let replica = service.shared.replica.read();
@@ -445,7 +528,15 @@ fn java_date(wall_ms: i64) -> String {
         .unwrap_or_else(|| wall_ms.to_string())
 }
 
-fn monitor(service: &Service) -> String {
+async fn monitor(service: &Service) -> String {
+    let consensus = look(service, |core| {
+        let consensus = core.consensus()?;
+        Some((consensus.peer_state(), consensus.learners().collect::<Vec<_>>()))
+    });
+    let (peer_state, learners) = consensus.await.flatten().unwrap_or_default();
+    let standing = service.view.standing();
+    let serving_ms =
+        (service.clock.now().monotonic_ms).saturating_sub(service.view.serving_since_ms.load(Relaxed));
     let stats = &service.shared.stats;
     let requests = &stats.requests;
     let mut text = String::new();
@@ -453,7 +544,30 @@ fn monitor(service: &Service) -> String {
         let _ = writeln!(text, "zk_{key}\t{value}");
     };
     line("version", &VERSION);
-    line("server_state", &"standalone");
+    line("server_state", &mode(service));
+    if let Some(ensemble) = &service.config.ensemble {
+        line("peer_state", &peer_state);
+        line("quorum_size", &ensemble.quorum.voters().len());
+    }
+    if standing == Standing::Observing {
+        line("observer_master_id", &service.view.leader.load(Relaxed));
+    }
+    if standing == Standing::Leading {
+        let synced = |of: fn(&LearnerView) -> bool| {
+            let synced = learners.iter().filter(|learner| learner.is_synced && of(learner));
+            synced.count()
+        };
+        line("learners", &learners.len());
+        line("synced_followers", &synced(|of| of.is_voter));
+        let non_voting = synced(|of| !of.is_voter && !of.is_observer);
+        line("synced_non_voting_followers", &non_voting);
+        line("synced_observers", &synced(|of| of.is_observer));
+        line("leader_uptime", &serving_ms);
+        let sizes = &service.view;
+        line("last_proposal_size", &sizes.proposal_bytes_last.load(Relaxed));
+        line("min_proposal_size", &sizes.proposal_bytes_min.load(Relaxed));
+        line("max_proposal_size", &sizes.proposal_bytes_max.load(Relaxed));
+    }
     {
         let replica = service.shared.replica.read();
         line("ephemerals_count", &replica.tree.ephemerals_count());
@@ -470,7 +584,7 @@ fn monitor(service: &Service) -> String {
     line("packets_sent", &requests.sent());
     line("num_alive_connections", &service.registry.count());
     line("outstanding_requests", &service.shared.outstanding.load(Relaxed));
-    line("uptime", &service.clock.now().monotonic_ms);
+    line("uptime", &serving_ms);
     let (open, max) = file_descriptors();
     line("open_file_descriptor_count", &open);
     line("max_file_descriptor_count", &max);

@@ -3,10 +3,11 @@
 //! [`config`] reads `zoo.cfg`; [`serve`] runs one server from a [`config::ServerConfig`] until it is told to stop.
 //!
 //! ```text
-//!  listener ──▶ client_task (one per connection) ──events──▶ core_thread ──appends──▶ disk_worker
-//!                    ▲                                        │     ▲                  │      │
-//!                    └──────────────── wake ──────────────────┘     └── LogDurable ────┘      ▼
-//!                                                                                      snapshot_worker
+//!  listener ──▶ client_task (one per connection) ──events──▶ core_thread ──writes──▶ disk_worker
+//!                    ▲                                        │   ▲  ▲                │      │
+//!                    └──────────────── wake ──────────────────┘   │  └─── durable ────┘      ▼
+//!                                                                 ▼                   snapshot_worker
+//!                          other servers ◀──▶ election_links, learner_links
 //! ```
 
 mod channels;
@@ -18,7 +19,10 @@ mod core_thread;
 mod disk_worker;
 mod election_links;
 mod four_letter;
+mod learner_links;
 mod listener;
+mod member;
+mod peer_link;
 mod registry;
 mod service;
 mod settings;
@@ -31,18 +35,27 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::sync::mpsc;
 use std::thread;
 
-use oxkeeper_core::{ServerCore, Shared};
+use oxkeeper_core::{Event, ServerCore, Shared, Standing};
 use oxkeeper_storage::StorageError;
 use oxkeeper_types::ServerId;
+use oxkeeper_zab::{Event as ZabEvent, PeerState};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::channels::CoreHandle;
+use crate::channels::{CoreHandle, DiskQueue, DiskQueueFill};
 use crate::clock::Clock;
+use crate::config::EnsembleConfig;
 use crate::connection_throttle::ConnectionThrottle;
-use crate::disk_worker::DiskStats;
+use crate::core_thread::CoreThread;
+use crate::disk_worker::{DiskStats, DiskWorker};
+use crate::election_links::{ElectionEvent, ElectionLinks};
+use crate::learner_links::LearnerLinks;
+use crate::member::{MemberLinks, MemberView};
+use crate::peer_link::LinkContext;
 use crate::registry::Registry;
 use crate::service::Service;
+use crate::snapshot_worker::DurableEnd;
 
 /// The id of a server that has no `myid`: session ids carry it.
 const STANDALONE_SERVER_ID: ServerId = ServerId(1);
@@ -110,31 +123,37 @@ pub async fn serve(
     // Bound before the tree is loaded: who connects meanwhile waits in the backlog and is served then.
     let (listener, address) = listener::bind(&config.client)?;
     let settings = settings::core_settings(&config);
+    let ensemble = config.ensemble.clone().map(Arc::new);
     let (started, config) = {
-        let tree = settings.tree.clone();
+        let (tree, ensemble) = (settings.tree.clone(), ensemble.clone());
         run_blocking("recovery", move || {
-            let limits = &config.limits;
-            let entry_bytes_max = limits.frame_bytes_max.saturating_add(limits.record_extra_bytes);
-            Ok((
-                snapshot_worker::start(&config.storage, entry_bytes_max, &tree)?,
-                config,
-            ))
+            let started = snapshot_worker::start(&config, &tree, ensemble.as_deref())?;
+            Ok((started, config))
         })
         .await?
     };
+    let (storage, log) = (started.storage, started.log);
 
     let (core_sender, core_messages) = mpsc::channel();
-    let (disk_sender, disk_appends) = mpsc::channel();
+    let (disk_sender, disk_jobs) = mpsc::channel();
+    let disk_fill = Arc::new(DiskQueueFill::default());
     let (snapshot_sender, snapshot_requests) = mpsc::channel();
     let (failed_sender, mut failed) = tokio::sync::mpsc::unbounded_channel();
     let core_handle = CoreHandle::new(core_sender);
     let disk_stats = Arc::new(DiskStats::default());
+    let durable = Arc::new(DurableEnd::new(log.durable_zxid()));
+    let view = Arc::new(MemberView::new(match ensemble {
+        Some(_) => Standing::Looking,
+        None => Standing::Standalone,
+    }));
+    let tree_settings = settings.tree.clone();
     let shared = Arc::new(Shared::new(started.replica, settings));
     let service = Arc::new(Service {
         address,
         clock,
         shared: shared.clone(),
         core: core_handle.clone(),
+        view: view.clone(),
         registry: Arc::new(Registry::default()),
         throttle: config
             .limits
@@ -147,32 +166,73 @@ pub async fn serve(
         config,
     });
 
-    let core = ServerCore::new(shared.clone(), STANDALONE_SERVER_ID, clock.now());
+    let (core, member) = match (ensemble, started.recovered) {
+        (Some(ensemble), Some(recovered)) => {
+            let links = LinkContext {
+                core: core_handle.clone(),
+                disk: disk_fill.clone(),
+                shared: shared.clone(),
+                storage: storage.clone(),
+                packet_bytes_max: service.packet_bytes_max(),
+            };
+            let core = ServerCore::member(shared.clone(), ensemble.zab_settings(), recovered, clock.now());
+            let member = MemberLinks {
+                elections: start_elections(ensemble.clone(), core_handle.clone()).await?,
+                learners: LearnerLinks::new(ensemble, links, Handle::current()),
+                storage: storage.clone(),
+                core: core_handle.clone(),
+                runtime: Handle::current(),
+                view,
+                state: PeerState::Looking,
+            };
+            (core, Some(member))
+        }
+        _ => (
+            ServerCore::new(shared.clone(), STANDALONE_SERVER_ID, clock.now()),
+            None,
+        ),
+    };
+    let disk_worker = DiskWorker {
+        log,
+        storage: storage.clone(),
+        tree: tree_settings,
+        config: service.config.storage.clone(),
+        core: core_handle.clone(),
+        queue: disk_fill.clone(),
+        snapshots: snapshot_sender,
+        durable: durable.clone(),
+        stats: disk_stats.clone(),
+        is_member: member.is_some(),
+    };
+    let core_thread = CoreThread {
+        core,
+        clock,
+        disk: DiskQueue::new(disk_sender, disk_fill),
+        member,
+    };
     let core_thread = spawn("core thread", &failed_sender, move || {
-        core_thread::run(core, &core_messages, &disk_sender, clock);
+        core_thread.run(&core_messages);
         Ok(())
     })?;
-    let disk_thread = {
-        let (core, stats) = (core_handle.clone(), disk_stats.clone());
-        let (storage, log) = (service.config.storage.clone(), started.log);
-        spawn("disk worker", &failed_sender, move || {
-            disk_worker::run(log, &disk_appends, &core, &snapshot_sender, &storage, &stats)
-                .map_err(ServeError::Storage)
-        })?
-    };
+    let disk_thread = spawn("disk worker", &failed_sender, move || {
+        disk_worker.run(&disk_jobs).map_err(ServeError::Storage)
+    })?;
     let snapshot_thread = {
-        let (storage, config) = (started.storage.clone(), service.config.storage.clone());
+        let (storage, config) = (storage.clone(), service.config.storage.clone());
         spawn("snapshot worker", &failed_sender, move || {
-            snapshot_worker::run(&shared, &snapshot_requests, &storage, &config, &disk_stats)
+            snapshot_worker::run(
+                &shared,
+                &snapshot_requests,
+                &durable,
+                &storage,
+                &config,
+                &disk_stats,
+            )
         })?
     };
     if let Some(interval) = service.config.storage.purge_interval {
         let retain = service.config.storage.snapshots_retained as usize;
-        tokio::spawn(snapshot_worker::purge_regularly(
-            started.storage,
-            retain,
-            interval,
-        ));
+        tokio::spawn(snapshot_worker::purge_regularly(storage, retain, interval));
     }
     let accepting = tokio::spawn(listener::run(listener, service.clone()));
     on_ready(address);
@@ -197,6 +257,22 @@ pub async fn serve(
     })
     .await;
     ended.and(joined)
+}
+
+/// Opens the election port; what comes over it goes to the core.
+async fn start_elections(
+    ensemble: Arc<EnsembleConfig>,
+    core: CoreHandle,
+) -> Result<ElectionLinks, ServeError> {
+    let on_event = move |event| {
+        core.submit(Event::Ensemble(match event {
+            ElectionEvent::Connected(peer) => ZabEvent::ElectionPeerConnected { peer },
+            ElectionEvent::Notification { from, notification } => {
+                ZabEvent::Notification { from, notification }
+            }
+        }));
+    };
+    ElectionLinks::start(ensemble, on_event).await
 }
 
 /// Starts a thread of the server. When it ends with an error or a panic, the server stops.

@@ -24,23 +24,26 @@ const RESOURCES_PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the client port. Without an address all interfaces are served, IPv4 and IPv6 where there is IPv6.
 pub(crate) fn bind(config: &ClientPortConfig) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let every = [
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    ];
-    let candidates = match &config.address {
-        Some(address) => std::slice::from_ref(address),
-        None => &every[..],
-    };
-    let mut failure = None;
-    for ip in candidates {
-        let address = SocketAddr::new(*ip, config.port);
-        match bind_to(address, config.backlog) {
-            Ok(bound) => return Ok(bound),
-            Err(cause) => failure = Some(ServeError::Listen { address, cause }),
-        }
+    bind_port(config.address, config.port, config.backlog).map_err(|cause| ServeError::Listen {
+        address: SocketAddr::new(
+            config.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            config.port,
+        ),
+        cause,
+    })
+}
+
+/// Listens on a port of an interface, or of all.
+pub(crate) fn bind_port(
+    ip: Option<IpAddr>,
+    port: u16,
+    backlog: Option<u32>,
+) -> std::io::Result<(TcpListener, SocketAddr)> {
+    match ip {
+        Some(ip) => bind_to(SocketAddr::new(ip, port), backlog),
+        None => bind_to(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port), backlog)
+            .or_else(|_| bind_to(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), backlog)),
     }
-    Err(failure.unwrap_or(ServeError::WorkerEnded("listener")))
 }
 
 /// Listens on one address; with the unspecified one of IPv6, on IPv4 too.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
-use oxkeeper_core::Shared;
+use oxkeeper_core::{Shared, Standing};
 use oxkeeper_wire::{ConnectRequest, next_frame};
 use parking_lot::Mutex;
 
@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::connection_throttle::ConnectionThrottle;
 use crate::disk_worker::DiskStats;
+use crate::member::MemberView;
 use crate::registry::Registry;
 
 /// One server, as its connections see it.
@@ -23,6 +24,7 @@ pub(crate) struct Service {
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
     pub(crate) core: CoreHandle,
+    pub(crate) view: Arc<MemberView>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) throttle: Option<Mutex<ConnectionThrottle>>,
     pub(crate) disk_stats: Arc<DiskStats>,
@@ -33,6 +35,23 @@ pub(crate) struct Service {
 }
 
 impl Service {
+    /// Whether clients are served at the moment.
+    pub(crate) fn serves_clients(&self) -> bool {
+        match self.view.standing() {
+            Standing::Looking => false,
+            Standing::Leading => {
+                (self.config.ensemble.as_ref()).is_none_or(|ensemble| ensemble.leader_serves)
+            }
+            Standing::Standalone | Standing::Following | Standing::Observing | Standing::ReadOnly => true,
+        }
+    }
+
+    /// The most data of a packet from another server: a request of the longest kind, and what is added to it.
+    pub(crate) fn packet_bytes_max(&self) -> usize {
+        let limits = &self.config.limits;
+        limits.frame_bytes_max.saturating_add(limits.record_extra_bytes) as usize
+    }
+
     /// Whether the connect request in `input` may go on; one that is incomplete is judged when it is whole.
     pub(crate) fn admits_session(&self, input: &[u8]) -> bool {
         let Some(throttle) = &self.throttle else {

@@ -9,6 +9,7 @@ use crate::config::ServerConfig;
 /// The settings of the core.
 pub(crate) fn core_settings(config: &ServerConfig) -> CoreSettings {
     let (znode, auth, limits, session) = (&config.znode, &config.auth, &config.limits, &config.session);
+    let ensemble = config.ensemble.as_ref();
     let timeout = |ms: u32| i32::try_from(ms).unwrap_or(i32::MAX);
     CoreSettings {
         tree: TreeSettings {
@@ -26,11 +27,11 @@ pub(crate) fn core_settings(config: &ServerConfig) -> CoreSettings {
             hash_seed: fastrand::u64(..),
             ..TreeSettings::default()
         },
-        config_text: None,
-        config_version: 0,
-        local_sessions: false,
-        local_sessions_upgrading: false,
-        read_only_mode: false,
+        config_text: ensemble.map(|ensemble| ensemble.config_text.clone()),
+        config_version: ensemble.map_or(0, |ensemble| ensemble.config_version),
+        local_sessions: ensemble.is_some_and(|ensemble| ensemble.local_sessions_enabled),
+        local_sessions_upgrading: ensemble.is_some_and(|of| of.local_sessions_upgrading_enabled),
+        read_only_mode: ensemble.is_some_and(|ensemble| ensemble.read_only_mode),
         tick_ms: u64::from(session.tick_time_ms),
         session_timeout_ms_min: timeout(session.timeout_ms_min),
         session_timeout_ms_max: timeout(session.timeout_ms_max),

@@ -6,22 +6,29 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use oxkeeper_core::{Replica, Shared, recover as recover_replica, write_snapshot};
+use oxkeeper_core::{Replica, Shared, SnapshotWalk, recover as recover_replica, write_snapshot};
 use oxkeeper_storage::{
-    Compression, Disk, LogSettings, ReadLimits, RealDisk, Storage, StorageError, StorageSettings, TxnLog,
+    Compression, Disk, LogSettings, ReadLimits, RealDisk, SnapshotFile, Storage, StorageError,
+    StorageSettings, TxnLog,
 };
 use oxkeeper_tree::TreeSettings;
-use parking_lot::RwLock;
+use oxkeeper_types::Zxid;
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::ServeError;
-use crate::config::{SnapshotCompression, StorageConfig};
+use crate::config::{EnsembleConfig, ServerConfig, SnapshotCompression, StorageConfig};
 use crate::disk_worker::DiskStats;
+
+/// Znodes written to a snapshot under one hold of the replica.
+const ZNODES_PER_HOLD: usize = 500;
 
 /// A server's state as found on disk, and the log to go on with.
 pub(crate) struct Started {
     pub(crate) replica: Replica,
     pub(crate) log: TxnLog,
     pub(crate) storage: Storage,
+    /// What the consensus of a member begins with.
+    pub(crate) recovered: Option<oxkeeper_zab::Recovered>,
 }
 
 /// Opens the directories that the configuration names.
@@ -52,13 +59,17 @@ pub(crate) fn open(config: &StorageConfig, entry_bytes_max: u32) -> Result<Stora
 
 /// Recovers the state and opens the log. An empty directory gets its first snapshot before that.
 pub(crate) fn start(
-    config: &StorageConfig,
-    entry_bytes_max: u32,
+    config: &ServerConfig,
     tree: &TreeSettings,
+    ensemble: Option<&EnsembleConfig>,
 ) -> Result<Started, StorageError> {
     let begun = Instant::now();
+    let limits = &config.limits;
+    let config = &config.storage;
+    let entry_bytes_max = limits.frame_bytes_max.saturating_add(limits.record_extra_bytes);
     let storage = open(config, entry_bytes_max)?;
-    let recovered = recover_replica(&storage, tree, 0)?;
+    let window_entries_max = ensemble.map_or(0, |ensemble| ensemble.window_entries_max);
+    let recovered = recover_replica(&storage, tree, window_entries_max)?;
     for note in &recovered.notes {
         tracing::warn!("{note}");
     }
@@ -82,6 +93,18 @@ pub(crate) fn start(
     let clock = Instant::now();
     let log = storage.open_log(&recovered.log_end, move || clock.elapsed())?;
     let replica = replica.into_inner();
+    let consensus = match ensemble {
+        Some(_) => {
+            let epochs = storage.load_epochs(replica.last_processed)?;
+            Some(oxkeeper_zab::Recovered {
+                accepted_epoch: epochs.accepted,
+                current_epoch: epochs.current,
+                window_start: recovered.window_start,
+                window: recovered.window,
+            })
+        }
+        None => None,
+    };
     tracing::info!(
         "{} znodes and {} sessions as of zxid {}, with {} txns replayed, in {} ms",
         replica.tree.znode_count(),
@@ -94,13 +117,61 @@ pub(crate) fn start(
         replica,
         log,
         storage,
+        recovered: consensus,
     })
+}
+
+/// How far the log is durable, for a snapshot to wait for.
+#[derive(Debug)]
+pub(crate) struct DurableEnd {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Known {
+    zxid: Zxid,
+    is_final: bool,
+}
+
+impl DurableEnd {
+    pub(crate) fn new(zxid: Zxid) -> DurableEnd {
+        DurableEnd {
+            known: Mutex::new(Known {
+                zxid,
+                is_final: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Everything up to `zxid` is durable, and nothing after it.
+    pub(crate) fn set(&self, zxid: Zxid) {
+        self.known.lock().zxid = zxid;
+        self.changed.notify_all();
+    }
+
+    /// Nothing becomes durable any more.
+    pub(crate) fn stop(&self) {
+        self.known.lock().is_final = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until everything up to `zxid` is durable. False when the server stops before that.
+    fn wait_for(&self, zxid: Zxid) -> bool {
+        let mut known = self.known.lock();
+        while known.zxid < zxid && !known.is_final {
+            self.changed.wait(&mut known);
+        }
+        known.zxid >= zxid
+    }
 }
 
 /// Takes snapshots when told to, until nobody is left to tell. Requests that come while one is taken are one.
 pub(crate) fn run(
     shared: &Shared,
     requests: &Receiver<()>,
+    durable: &DurableEnd,
     storage: &Storage,
     config: &StorageConfig,
     stats: &DiskStats,
@@ -108,15 +179,11 @@ pub(crate) fn run(
     while let Ok(()) = requests.recv() {
         while let Ok(()) = requests.try_recv() {}
         let begun = Instant::now();
-        let snapshot = write_snapshot(
-            &shared.replica,
-            storage,
-            config.serialize_last_processed_zxid,
-            config.tree_digest,
-        )
-        .map_err(ServeError::Snapshot)?;
-        let Some(snapshot) = snapshot else {
-            tracing::info!("a snapshot was given up: its history was replaced by the leader's");
+        let taken = take(shared, durable, storage, config).map_err(ServeError::Snapshot)?;
+        let Some(snapshot) = taken else {
+            tracing::info!(
+                "a snapshot was given up: its state is replaced by the leader's, or the server stops"
+            );
             continue;
         };
         stats.snapshots.fetch_add(1, Relaxed);
@@ -128,6 +195,21 @@ pub(crate) fn run(
         );
     }
     Ok(())
+}
+
+fn take(
+    shared: &Shared,
+    durable: &DurableEnd,
+    storage: &Storage,
+    config: &StorageConfig,
+) -> Result<Option<SnapshotFile>, StorageError> {
+    let mut walk = SnapshotWalk::begin(&shared.replica, storage)?;
+    while walk.visit(&shared.replica, ZNODES_PER_HOLD)? {}
+    // A leader applies what a quorum has, maybe before its own disk. A snapshot must not know more than the log.
+    if !durable.wait_for(walk.end_zxid()) {
+        return Ok(None);
+    }
+    walk.finish(config.serialize_last_processed_zxid, config.tree_digest)
 }
 
 /// Removes old snapshots and logs now and after every `interval`.

@@ -1,0 +1,243 @@
+//! What the core thread of a member of an ensemble does with the actions of the consensus, and what the operator
+//! hears of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use oxkeeper_core::{Event, Now, ServerCore, Standing};
+use oxkeeper_storage::Storage;
+use oxkeeper_zab::{Action as ZabAction, Event as ZabEvent, LinkId, PeerFault, PeerState, Reason, Write};
+use tokio::runtime::Handle;
+
+use crate::channels::{CoreHandle, DiskJob, LinkMessage};
+use crate::election_links::ElectionLinks;
+use crate::learner_links::LearnerLinks;
+
+/// What the server is at the moment, for connections and words. The core thread keeps it up to date.
+#[derive(Debug)]
+pub(crate) struct MemberView {
+    /// An index into [`STANDINGS`].
+    standing: AtomicUsize,
+    /// When it began to serve, monotonic ms.
+    pub(crate) serving_since_ms: AtomicU64,
+    /// The leader that is followed; -1 for none.
+    pub(crate) leader: AtomicI64,
+    /// Sizes of what was proposed, bytes; -1 before the first.
+    pub(crate) proposal_bytes_last: AtomicI64,
+    pub(crate) proposal_bytes_min: AtomicI64,
+    pub(crate) proposal_bytes_max: AtomicI64,
+}
+
+const STANDINGS: [Standing; 6] = [
+    Standing::Standalone,
+    Standing::Looking,
+    Standing::Leading,
+    Standing::Following,
+    Standing::Observing,
+    Standing::ReadOnly,
+];
+
+impl MemberView {
+    pub(crate) fn new(standing: Standing) -> MemberView {
+        let view = MemberView {
+            standing: AtomicUsize::new(0),
+            serving_since_ms: AtomicU64::new(0),
+            leader: AtomicI64::new(-1),
+            proposal_bytes_last: AtomicI64::new(-1),
+            proposal_bytes_min: AtomicI64::new(-1),
+            proposal_bytes_max: AtomicI64::new(-1),
+        };
+        view.set_standing(standing);
+        view
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        STANDINGS[self.standing.load(Relaxed)]
+    }
+
+    fn set_standing(&self, standing: Standing) {
+        let at = STANDINGS.iter().position(|of| *of == standing);
+        self.standing.store(at.expect("all are listed"), Relaxed);
+    }
+
+    fn count_proposal(&self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.proposal_bytes_last.store(bytes, Relaxed);
+        self.proposal_bytes_max.fetch_max(bytes, Relaxed);
+        let smallest = self.proposal_bytes_min.load(Relaxed);
+        if smallest < 0 || bytes < smallest {
+            self.proposal_bytes_min.store(bytes, Relaxed);
+        }
+    }
+
+    /// Begins to count proposals anew (`srst`).
+    pub(crate) fn reset(&self) {
+        for size in [
+            &self.proposal_bytes_last,
+            &self.proposal_bytes_min,
+            &self.proposal_bytes_max,
+        ] {
+            size.store(-1, Relaxed);
+        }
+    }
+}
+
+/// The way to the other servers, and the own files as far as they are for them.
+pub(crate) struct MemberLinks {
+    pub(crate) learners: LearnerLinks,
+    pub(crate) elections: ElectionLinks,
+    #[expect(dead_code, reason = "the log will be read for learners")]
+    pub(crate) storage: Storage,
+    pub(crate) core: CoreHandle,
+    #[expect(dead_code, reason = "the log will be read for learners")]
+    pub(crate) runtime: Handle,
+    pub(crate) view: Arc<MemberView>,
+    /// The last state that the operator was told.
+    pub(crate) state: PeerState,
+}
+
+impl MemberLinks {
+    /// Takes notice of what happened to a link; returns what the core is to hear of it.
+    pub(crate) fn receive(&mut self, message: LinkMessage) -> Option<Event> {
+        match message {
+            LinkMessage::Opened(link, event) => {
+                self.learners.opened(link);
+                Some(event)
+            }
+            LinkMessage::Snapshot(link, snapshot) => (self.learners.keep_snapshot(link, snapshot))
+                .then_some(Event::Ensemble(ZabEvent::SnapshotReceived { link })),
+            LinkMessage::Closed(link) => {
+                (self.learners.closed(link)).then_some(Event::Ensemble(ZabEvent::LinkClosed { link }))
+            }
+        }
+    }
+
+    /// Does what the consensus wants. What is for the disk is returned.
+    pub(crate) fn carry_out(&mut self, action: ZabAction) -> Option<DiskJob> {
+        match action {
+            ZabAction::SendNotification { to, notification } => self.elections.send(to, &notification),
+            ZabAction::ConnectToLeader { leader, incarnation } => {
+                self.view.leader.store(leader.0, Relaxed);
+                self.learners.connect_to_leader(leader, incarnation);
+            }
+            ZabAction::AcceptLearners(accept) => self.learners.accept_learners(accept),
+            ZabAction::CloseLink(link) => self.learners.close(link),
+            ZabAction::Send { link, message } => self.learners.send(link, &message),
+            ZabAction::SendSnapshot(link) => self.learners.send_snapshot(link),
+            ZabAction::ReadLog { link, .. } => self.read_log(link),
+            ZabAction::Write { id, write } => {
+                let snapshot = match &write {
+                    Write::Append(entry) if self.view.standing() == Standing::Leading => {
+                        self.view.count_proposal(entry.txn.len());
+                        None
+                    }
+                    Write::Install {
+                        snapshot: Some(link), ..
+                    } => {
+                        let snapshot = self.learners.take_snapshot(*link);
+                        assert!(snapshot.is_some(), "link {} has no snapshot to install", link.0);
+                        snapshot
+                    }
+                    _ => None,
+                };
+                return Some(DiskJob::Write { id, write, snapshot });
+            }
+            ZabAction::StopServing(reason) => {
+                self.view.leader.store(-1, Relaxed);
+                match reason {
+                    Reason::Started => tracing::info!("LOOKING for a leader"),
+                    _ => tracing::warn!("LOOKING for a leader: {}", describe(reason)),
+                }
+            }
+            ZabAction::Deliver(_)
+            | ZabAction::Serve { .. }
+            | ZabAction::AnswerPing { .. }
+            | ZabAction::PassOn { .. } => unreachable!("the core does this itself"),
+        }
+        None
+    }
+
+    /// Tells connections and the operator what the server has become.
+    pub(crate) fn tell(&mut self, core: &ServerCore, now: Now) {
+        let Some(consensus) = core.consensus() else {
+            return;
+        };
+        let state = consensus.state();
+        if self.state != state {
+            self.state = state;
+            match state {
+                PeerState::Looking => {}
+                PeerState::Leading => tracing::info!("LEADING: elected, gathering a quorum"),
+                PeerState::Following | PeerState::Observing => {
+                    let leader = self.view.leader.load(Relaxed);
+                    tracing::info!("{} server {leader}: synchronising", name(state));
+                }
+            }
+        }
+        let standing = core.standing();
+        if self.view.standing() != standing {
+            self.view.serving_since_ms.store(now.monotonic_ms, Relaxed);
+            if standing == Standing::Leading {
+                self.view.reset();
+            }
+            self.view.set_standing(standing);
+            if !matches!(standing, Standing::Looking | Standing::ReadOnly) {
+                tracing::info!(
+                    "{} in epoch {:x}: serving, as of zxid {}",
+                    name(state),
+                    consensus.current_epoch(),
+                    consensus.last_zxid()
+                );
+            }
+        }
+    }
+
+    /// A learner that lacks more than the window gets a snapshot.
+    fn read_log(&self, link: LinkId) {
+        let event = ZabEvent::LogRead { link, entries: None };
+        self.core.submit(Event::Ensemble(event));
+    }
+}
+
+fn name(state: PeerState) -> &'static str {
+    match state {
+        PeerState::Looking => "LOOKING",
+        PeerState::Following => "FOLLOWING",
+        PeerState::Leading => "LEADING",
+        PeerState::Observing => "OBSERVING",
+    }
+}
+
+fn describe(reason: Reason) -> String {
+    match reason {
+        Reason::Started => "the server has started".to_owned(),
+        Reason::InitLimit => "no quorum was in step within initLimit".to_owned(),
+        Reason::LeaderSilent => "the leader was silent for longer than syncLimit".to_owned(),
+        Reason::LeaderUnreachable => "the leader could not be dialled".to_owned(),
+        Reason::LeaderLost => "the connection to the leader was lost".to_owned(),
+        Reason::QuorumLost => "fewer followers than make a quorum are heard of".to_owned(),
+        Reason::CounterUsedUp => "the epoch has no zxid left".to_owned(),
+        Reason::LaterEpochPromised => "a follower has promised itself to a later epoch".to_owned(),
+        Reason::TruncateRefused => {
+            "the history has nothing to be truncated to; a snapshot will be asked for".to_owned()
+        }
+        Reason::DiskFailed => "a write to disk failed".to_owned(),
+        Reason::Fault(PeerFault::StaleEpoch { accepted, theirs }) => {
+            format!("the leader's epoch {theirs:x} is older than the promised {accepted:x}")
+        }
+        Reason::Fault(PeerFault::ProposalGap { last, got }) => {
+            format!("the leader proposed {got} after {last}; a snapshot will be asked for")
+        }
+        Reason::Fault(PeerFault::UnexpectedCommit(zxid)) => {
+            format!("the leader committed {zxid}, which is not the next proposal")
+        }
+        Reason::Fault(PeerFault::TruncateAhead(zxid)) => {
+            format!("the leader asked for a truncation to {zxid}, after the end of the history")
+        }
+        Reason::Fault(PeerFault::Unexpected) => "the leader sent a packet out of place".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "member_tests.rs"]
+mod tests;

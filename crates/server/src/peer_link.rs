@@ -1,0 +1,482 @@
+//! One connection of the quorum port, between a leader and a learner: packets out, packets in, and the snapshot that
+//! may stand among them (quorum spec, sections 4 and 6).
+//!
+//! ```text
+//!  core thread ──batch──▶ socket, at once when nothing waits
+//!                   └───▶ outbox ──▶ writer task ──▶ socket          socket ──▶ reader task ──▶ core thread
+//!                                      └── walks the tree for a snapshot          └── feeds a snapshot to disk and tree
+//! ```
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oxkeeper_core::{Event, Sender, Shared, SnapshotIntake, SnapshotStream, decode_message};
+use oxkeeper_storage::Storage;
+use oxkeeper_types::Zxid;
+use oxkeeper_wire::QuorumPacket;
+use oxkeeper_zab::{Event as ZabEvent, LinkId, Message};
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::channels::{CoreHandle, CoreMessage, DiskQueueFill, LinkMessage};
+
+/// What may wait to be sent over one link beside what it was sent at once when nothing waited (the history that a
+/// learner lacks). A learner that falls behind by more loses its link, and synchronises again.
+pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Batches of packets of one link that wait for the core; the link is not read while there are as many. A batch is one
+/// long packet or [`READ_BYTES_MAX`] of short ones.
+pub(crate) const BATCHES_WAITING_MAX: usize = 16;
+/// What is read at most at once.
+const READ_BYTES_MAX: usize = 128 * 1024;
+/// A piece of the outbox does not grow beyond this, so that what is sent already need not be kept.
+const SEGMENT_BYTES_MAX: usize = 1024 * 1024;
+/// A buffer that grew beyond this is given back once it is empty.
+const BUFFER_KEPT_MAX: usize = 256 * 1024;
+/// How long a link that is closed may take to send what was queued before.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// What the tasks of all links need.
+pub(crate) struct LinkContext {
+    pub(crate) core: CoreHandle,
+    pub(crate) disk: Arc<DiskQueueFill>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) storage: Storage,
+    /// The most data of one packet.
+    pub(crate) packet_bytes_max: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// What is queued may still leave, for a while.
+    Closing,
+    Ended,
+}
+
+/// What waits to be sent.
+#[derive(Debug)]
+enum Segment {
+    Bytes(Vec<u8>),
+    /// The tree, as it is when its turn comes.
+    Snapshot,
+}
+
+#[derive(Debug, Default)]
+struct Outbox {
+    segments: VecDeque<Segment>,
+    /// Bytes in `segments` and in the hands of the writer.
+    bytes: usize,
+    /// How many there may be.
+    bytes_max: usize,
+    /// The writer has something that it took out.
+    is_writing: bool,
+}
+
+/// One link, as the core thread holds it. When it is dropped without [`PeerLink::close`], the connection ends at once.
+#[derive(Debug)]
+pub(crate) struct PeerLink {
+    pub(crate) id: LinkId,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stream: TcpStream,
+    outbox: Mutex<Outbox>,
+    wake_writer: Notify,
+    phase: watch::Sender<Phase>,
+    /// Why it ended, by who ended it first.
+    cause: Mutex<Option<String>>,
+}
+
+impl PeerLink {
+    /// Tells the core of a new link by `event`, then serves it. `place` is given back when the link has ended.
+    pub(crate) fn open(
+        id: LinkId,
+        stream: TcpStream,
+        peer: SocketAddr,
+        remote: Sender,
+        place: Option<OwnedSemaphorePermit>,
+        context: Arc<LinkContext>,
+        event: ZabEvent,
+    ) {
+        let inner = Arc::new(Inner {
+            stream,
+            outbox: Mutex::default(),
+            wake_writer: Notify::new(),
+            phase: watch::Sender::new(Phase::Open),
+            cause: Mutex::default(),
+        });
+        let link = PeerLink {
+            id,
+            inner: inner.clone(),
+        };
+        context.core.send(CoreMessage::Link(LinkMessage::Opened(
+            Arc::new(link),
+            Event::Ensemble(event),
+        )));
+        tokio::spawn(write_until_closed(id, inner.clone(), context.clone()));
+        tokio::spawn(async move {
+            read_until_closed(id, peer, inner, remote, context).await;
+            drop(place);
+        });
+    }
+
+    /// Sends `batch`, after what was sent before. What the socket does not take at once waits in the outbox; when
+    /// that is too much, the link ends.
+    pub(crate) fn send(&self, batch: &[u8]) {
+        let mut outbox = self.inner.outbox.lock();
+        let mut rest = batch;
+        if outbox.segments.is_empty() && !outbox.is_writing {
+            // When that fails, the writer waits until it can be written, or meets the error again.
+            if let Ok(sent) = self.inner.stream.try_write(batch) {
+                rest = &batch[sent..];
+            }
+        }
+        if rest.is_empty() {
+            return;
+        }
+        if outbox.bytes == 0 {
+            outbox.bytes_max = rest.len() + OUTBOX_BYTES_MAX;
+        }
+        if outbox.bytes + rest.len() > outbox.bytes_max {
+            drop(outbox);
+            self.inner.end(format!(
+                "it does not read fast enough: more than {OUTBOX_BYTES_MAX} bytes wait for it"
+            ));
+            return;
+        }
+        outbox.bytes += rest.len();
+        match outbox.segments.back_mut() {
+            Some(Segment::Bytes(last)) if last.len() + rest.len() <= SEGMENT_BYTES_MAX => {
+                last.extend_from_slice(rest);
+            }
+            Some(Segment::Bytes(_) | Segment::Snapshot) | None => {
+                outbox.segments.push_back(Segment::Bytes(rest.to_vec()));
+            }
+        }
+        drop(outbox);
+        self.inner.wake_writer.notify_one();
+    }
+
+    /// Sends the tree. What is sent later waits until that is over.
+    pub(crate) fn send_snapshot(&self) {
+        self.inner.outbox.lock().segments.push_back(Segment::Snapshot);
+        self.inner.wake_writer.notify_one();
+    }
+
+    /// Ends the link when what was sent before has left, or when that takes too long. A snapshot is broken off.
+    pub(crate) fn close(&self) {
+        let mut outbox = self.inner.outbox.lock();
+        if let Some(at) = outbox
+            .segments
+            .iter()
+            .position(|segment| matches!(segment, Segment::Snapshot))
+        {
+            outbox.segments.truncate(at);
+        }
+        drop(outbox);
+        self.inner.phase.send_if_modified(|phase| {
+            let is_open = *phase == Phase::Open;
+            if is_open {
+                *phase = Phase::Closing;
+            }
+            is_open
+        });
+        self.inner.wake_writer.notify_one();
+    }
+}
+
+impl Drop for PeerLink {
+    fn drop(&mut self) {
+        if *self.inner.phase.borrow() == Phase::Open {
+            self.inner.end("it is not needed any more".to_owned());
+        }
+    }
+}
+
+impl Inner {
+    fn end(&self, why: String) {
+        self.cause.lock().get_or_insert(why);
+        self.phase.send_replace(Phase::Ended);
+    }
+
+    fn is_open(&self) -> bool {
+        *self.phase.borrow() == Phase::Open
+    }
+
+    async fn ended(&self) {
+        let mut phase = self.phase.subscribe();
+        // Cannot fail: the sender is in `self`.
+        let _ended = phase.wait_for(|phase| *phase == Phase::Ended).await.is_ok();
+    }
+
+    /// Completes some time after the link was closed.
+    async fn overdue(&self) {
+        let mut phase = self.phase.subscribe();
+        let _closed = phase.wait_for(|phase| *phase != Phase::Open).await.is_ok();
+        tokio::time::sleep(LAST_WORDS_WITHIN).await;
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.stream.writable().await?;
+            match self.stream.try_write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends what there is, waiting for something; 0 means that the peer hung up.
+    async fn read_into(&self, input: &mut Vec<u8>, arrivals: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.stream.readable().await?;
+            match self.stream.try_read(arrivals) {
+                Ok(length) => {
+                    input.extend_from_slice(&arrivals[..length]);
+                    return Ok(length);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+async fn write_until_closed(id: LinkId, inner: Arc<Inner>, context: Arc<LinkContext>) {
+    let ended = tokio::select! {
+        written = write(id, &inner, &context) => written,
+        () = inner.overdue() => Ok(()),
+        () = inner.ended() => Ok(()),
+    };
+    match ended {
+        Ok(()) => {
+            // Whatever else is to be said of a connection that is over, its end says it.
+            let _over = SockRef::from(&inner.stream).shutdown(Shutdown::Write);
+            inner.end("closed".to_owned());
+        }
+        Err(why) => inner.end(why),
+    }
+}
+
+/// Writes what the outbox holds, until the link is closed and it holds nothing more.
+async fn write(id: LinkId, inner: &Inner, context: &LinkContext) -> Result<(), String> {
+    loop {
+        let segment = {
+            let mut outbox = inner.outbox.lock();
+            let segment = outbox.segments.pop_front();
+            outbox.is_writing = segment.is_some();
+            segment
+        };
+        match segment {
+            None if !inner.is_open() => return Ok(()),
+            None => inner.wake_writer.notified().await,
+            Some(Segment::Bytes(bytes)) => {
+                inner.write_all(&bytes).await.map_err(|error| error.to_string())?;
+                inner.outbox.lock().bytes -= bytes.len();
+            }
+            Some(Segment::Snapshot) => send_snapshot(id, inner, context).await?,
+        }
+    }
+}
+
+/// Walks the tree and sends it, at the pace of the socket.
+async fn send_snapshot(id: LinkId, inner: &Inner, context: &LinkContext) -> Result<(), String> {
+    let begun = std::time::Instant::now();
+    let (mut stream, mut chunk, mut sent) = (None, Vec::new(), 0_u64);
+    loop {
+        if !inner.is_open() {
+            return Ok(());
+        }
+        let (shared, walked) = (context.shared.clone(), stream.take());
+        // Encoding a part of the tree takes long enough to hold up other tasks.
+        let walk = tokio::task::spawn_blocking(move || {
+            let mut stream = walked.unwrap_or_else(|| SnapshotStream::begin(&shared.replica));
+            chunk.clear();
+            let more = stream.next_chunk(&shared.replica, &mut chunk);
+            (stream, chunk, more)
+        });
+        let (walked, bytes, more) = walk
+            .await
+            .map_err(|error| format!("walking the tree ended: {error}"))?;
+        inner.write_all(&bytes).await.map_err(|error| error.to_string())?;
+        sent += bytes.len() as u64;
+        if !more {
+            tracing::info!(
+                "a snapshot of {sent} bytes was sent over link {} in {} ms",
+                id.0,
+                begun.elapsed().as_millis()
+            );
+            context
+                .core
+                .submit(Event::Ensemble(ZabEvent::SnapshotSent { link: id }));
+            return Ok(());
+        }
+        (stream, chunk) = (Some(walked), bytes);
+    }
+}
+
+async fn read_until_closed(
+    id: LinkId,
+    peer: SocketAddr,
+    inner: Arc<Inner>,
+    remote: Sender,
+    context: Arc<LinkContext>,
+) {
+    let ended = tokio::select! {
+        Err(why) = read(id, &inner, remote, &context) => why,
+        () = inner.ended() => inner.cause.lock().clone().unwrap_or_default(),
+    };
+    tracing::info!(%peer, "link {} ended: {ended}", id.0);
+    inner.end(ended);
+    context.core.send(CoreMessage::Link(LinkMessage::Closed(id)));
+}
+
+/// Reads packets and hands them to the core, until something is wrong.
+async fn read(
+    id: LinkId,
+    inner: &Inner,
+    remote: Sender,
+    context: &LinkContext,
+) -> Result<std::convert::Infallible, String> {
+    let places = Arc::new(Semaphore::new(BATCHES_WAITING_MAX));
+    let mut arrivals = vec![0; READ_BYTES_MAX];
+    let mut input = Vec::new();
+    loop {
+        let Decoded {
+            events,
+            used,
+            snapshot,
+        } = decode(id, &input, remote, context)?;
+        input.drain(..used);
+        if input.is_empty() && input.capacity() > BUFFER_KEPT_MAX {
+            input = Vec::new();
+        }
+        if !events.is_empty() {
+            context.disk.has_room().await;
+            let place = places.clone().acquire_owned().await;
+            let place = place.map_err(|error| error.to_string())?;
+            context.core.send(CoreMessage::Received(events, place));
+        }
+        match snapshot {
+            Some(zxid) => receive_snapshot(id, zxid, inner, &mut input, &mut arrivals, context).await?,
+            None => read_more(inner, &mut input, &mut arrivals).await?,
+        }
+    }
+}
+
+async fn read_more(inner: &Inner, input: &mut Vec<u8>, arrivals: &mut [u8]) -> Result<(), String> {
+    match inner.read_into(input, arrivals).await {
+        Ok(0) => Err("the peer hung up".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+struct Decoded {
+    events: Vec<Event>,
+    /// Bytes of the packets decoded.
+    used: usize,
+    /// The packets end with a SNAP of this zxid: the stream of a snapshot follows.
+    snapshot: Option<Zxid>,
+}
+
+/// Decodes the packets that are whole, up to a SNAP.
+fn decode(id: LinkId, input: &[u8], remote: Sender, context: &LinkContext) -> Result<Decoded, String> {
+    let malformed = |error| format!("malformed packet: {error}");
+    let mut decoded = Decoded {
+        events: Vec::new(),
+        used: 0,
+        snapshot: None,
+    };
+    while let Some((packet, length)) =
+        QuorumPacket::decode(&input[decoded.used..], context.packet_bytes_max).map_err(malformed)?
+    {
+        decoded.used += length;
+        let Some(message) = decode_message(&packet, remote).map_err(malformed)? else {
+            tracing::debug!(
+                "a packet of kind {} was passed over on link {}",
+                packet.kind.0,
+                id.0
+            );
+            continue;
+        };
+        if let Message::Snap(zxid) = message {
+            decoded.snapshot = Some(zxid);
+        }
+        decoded
+            .events
+            .push(Event::Ensemble(ZabEvent::Received { link: id, message }));
+        if decoded.snapshot.is_some() {
+            break;
+        }
+    }
+    Ok(decoded)
+}
+
+/// Takes in the snapshot that stands before the next packet.
+async fn receive_snapshot(
+    id: LinkId,
+    zxid: Zxid,
+    inner: &Inner,
+    input: &mut Vec<u8>,
+    arrivals: &mut [u8],
+    context: &LinkContext,
+) -> Result<(), String> {
+    let begun = std::time::Instant::now();
+    let refused = |error| format!("the leader's snapshot cannot be taken over: {error}");
+    let (storage, shared) = (context.storage.clone(), context.shared.clone());
+    let mut intake = blocking(move || {
+        SnapshotIntake::begin(&storage, &shared.settings.tree, zxid).map_err(|error| error.to_string())
+    })
+    .await
+    .map_err(refused)?;
+    let mut received = 0_u64;
+    loop {
+        let bytes = std::mem::take(input);
+        let (fed, progress, mut bytes) = blocking(move || {
+            let progress = intake.feed(&bytes).map_err(|error| error.to_string())?;
+            Ok((intake, progress, bytes))
+        })
+        .await
+        .map_err(refused)?;
+        intake = fed;
+        bytes.drain(..progress.consumed);
+        received += progress.consumed as u64;
+        *input = bytes;
+        if progress.is_complete {
+            break;
+        }
+        read_more(inner, input, arrivals).await?;
+    }
+    let snapshot = blocking(move || intake.finish().map_err(|error| error.to_string()))
+        .await
+        .map_err(refused)?;
+    tracing::info!(
+        "a snapshot of {received} bytes as of zxid {zxid} was received in {} ms",
+        begun.elapsed().as_millis()
+    );
+    context
+        .core
+        .send(CoreMessage::Link(LinkMessage::Snapshot(id, Box::new(snapshot))));
+    Ok(())
+}
+
+/// Does what reads, writes or computes for long beside the tasks.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -20,21 +20,24 @@ mod worker;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use oxkeeper_types::{ReadRequest, SessionId, Stat, VERSION_ANY, WriteRequest, Zxid};
+use oxkeeper_types::{ErrorCode, ReadRequest, SessionId, Stat, VERSION_ANY, WriteRequest, Zxid};
 use oxkeeper_wire::{Decoder, Request, decode_data_and_stat};
 
 pub use self::ledger::Counts;
 
 use self::faults::{Fault, FaultError, Patient, vary};
 use self::ledger::Ledger;
-use self::worker::{Control, End, Layout, PAIRS, SINGLES, Worker, hold_owner, lock, queue_name};
-use crate::crash::model::{data_of, token_of};
+use self::worker::{
+    Control, End, Layout, PAIRS, SINGLES, WHOLE_WITHIN, Worker, hold_owner, lock, queue_name,
+};
+use crate::crash::model::{data_of, set_request, token_of};
 use crate::{
     Client, ClientError, CreateMode, Ensemble, EnsembleOptions, MemberOptions, Network, ServerError,
     ServerProgram, TinyDisk,
@@ -43,8 +46,6 @@ use crate::{
 const TICK_MS: u32 = 200;
 /// How many ticks a server may lag before it is given up.
 const SYNC_LIMIT: u32 = 10;
-/// After everything is whole, servers serve again and clients are answered within this time.
-const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// The longest timeout of a session that is left, what the leader's ticks add, and as much again for slow machines.
 const EXPIRED_WITHIN: Duration = Duration::from_secs(20);
 /// The log of one server is on a disk of this size, which is never full by itself.
@@ -287,93 +288,85 @@ impl Chapter {
             }
         }
         stormed.map_err(nobody)?;
-        self.check(&patient.ensemble)?;
+        self.check()?;
         self.clear().map_err(nobody)
     }
 
     /// Makes the znodes of the chapter.
     fn set_up(&mut self) -> Result<(), String> {
-        let mut client = self.connect(0)?;
-        let mut create = |path: &str, data: &[u8]| {
-            let created = client.create(path, data, CreateMode::Persistent);
-            created
-                .map(|(_, stat)| stat)
-                .map_err(|error| format!("creating {path}: {error}"))
-        };
-        create(&self.layout.root, b"")?;
-        create(&self.layout.queue(), b"")?;
-        create(&self.layout.holds(), b"")?;
-        let mut last = Zxid::ZERO;
-        for register in 0..SINGLES + PAIRS {
-            let token = u64::try_from(register).expect("few registers") + 1;
-            let mut ledger = lock(&self.ledger);
+        let mut calm = CalmClient::new(self.control.servers[0]);
+        for path in [self.layout.root.clone(), self.layout.queue(), self.layout.holds()] {
+            calm.ensure(&path, b"")?;
+        }
+        let mut tokens = 1..;
+        let mut new_token = |ledger: &mut Ledger, register| {
+            let token = tokens.next().expect("there are many numbers");
             ledger.note_sent(register, token);
+            token
+        };
+        let mut ledger = lock(&self.ledger);
+        for register in 0..SINGLES + PAIRS {
+            let token = new_token(&mut ledger, register);
             for path in self.layout.register(register) {
-                last = create(&path, &data_of(token))?.mzxid;
+                let stat = calm.ensure(&path, &data_of(token))?;
+                ledger.acknowledged = stat.czxid;
+                if register < SINGLES {
+                    ledger.note_seen(register, stat.version, token, stat.mzxid, stat.mzxid)?;
+                }
             }
-            if register < SINGLES {
-                ledger.note_seen(register, 0, token, last, last)?;
-            }
-            ledger.acknowledged = last;
         }
         // The znodes of a pair become one register with their first change together.
         for register in SINGLES..SINGLES + PAIRS {
-            let token = u64::try_from(SINGLES + PAIRS + register).expect("few registers") + 1;
-            let mut ledger = lock(&self.ledger);
-            ledger.note_sent(register, token);
-            let set = |path| crate::crash::model::set_request(path, token, VERSION_ANY);
-            let parts = self.layout.register(register).into_iter().map(set).collect();
-            client.multi(parts).map_err(|error| error.to_string())?;
-            let path = self.layout.register(register).swap_remove(0);
-            let stat = client.get(&path).map_err(|error| error.to_string())?.1;
-            ledger.note_register_written(register, stat.version, token, stat.mzxid, last)?;
-            last = stat.mzxid;
+            let paths = self.layout.register(register);
+            let mut sent = Vec::new();
+            let (data, stat) = calm.call(|client| {
+                let token = new_token(&mut ledger, register);
+                sent.push(token);
+                let parts = paths
+                    .iter()
+                    .map(|path| set_request(path.clone(), token, VERSION_ANY));
+                client.multi(parts.collect())?;
+                client.get(&paths[0])
+            })?;
+            let token = token_of(&data).filter(|token| sent.contains(token));
+            let token = token.ok_or_else(|| format!("a multi made {} to {data:02x?}", paths[0]))?;
+            ledger.note_seen(register, stat.version, token, stat.mzxid, stat.mzxid)?;
+            ledger.registers[register].acknowledged = stat.mzxid;
+            ledger.acknowledged = stat.mzxid;
         }
-        client.close().map_err(|error| error.to_string())?;
-        for server in 0..self.control.servers.len() {
-            let mut client = self.connect(server)?;
-            client.sync("/").map_err(|error| error.to_string())?;
-            client.close().map_err(|error| error.to_string())?;
+        for address in &self.control.servers {
+            CalmClient::new(*address).call(|client| client.sync("/"))?;
         }
         Ok(())
     }
 
-    /// A new session at a server, when nothing is wrong (any more).
-    fn connect(&self, server: usize) -> Result<Client, String> {
-        let address = self.control.servers[server];
-        let deadline = Instant::now() + WHOLE_WITHIN;
-        loop {
-            match Client::connect(address, 30_000) {
-                Ok(client) => return Ok(client),
-                Err(ClientError::Io(_) | ClientError::Closed) if Instant::now() < deadline => {
-                    sleep(Duration::from_millis(50));
-                }
-                Err(error) => return Err(format!("connecting to server {}: {error}", server + 1)),
-            }
-        }
-    }
-
     /// Everything is whole again and nobody writes any more: what must be there, and everywhere the same.
-    fn check(&mut self, ensemble: &Ensemble) -> Result<(), Violation> {
-        for worker in &mut self.workers {
-            let index = worker.index;
-            worker
-                .finish(&self.ledger, &self.control, WHOLE_WITHIN)
-                .map_err(|text| (Some(index), text))?;
-        }
-        self.wait_until_left_sessions_expired().map_err(nobody)?;
-        let trees = self.read_trees(ensemble).map_err(nobody)?;
-        self.check_tree(&trees[0])?;
-        for worker in &mut self.workers {
-            if worker.owned.is_some() {
-                let index = worker.index;
-                worker
-                    .close(&self.ledger, &self.control)
-                    .map_err(|text| (Some(index), text))?;
+    fn check(&mut self) -> Result<(), Violation> {
+        let (ledger, control) = (&self.ledger, &self.control);
+        each_worker(&mut self.workers, |worker| worker.finish(ledger, control))?;
+        let tree = loop {
+            let alive = self
+                .workers
+                .iter()
+                .filter(|worker| worker.owned.is_some())
+                .count();
+            let tree = self.read_equal_trees()?;
+            // On a very busy machine a session may have expired meanwhile.
+            if self
+                .workers
+                .iter()
+                .filter(|worker| worker.owned.is_some())
+                .count()
+                == alive
+            {
+                break tree;
             }
-        }
-        let trees = self.read_trees(ensemble).map_err(nobody)?;
-        match trees[0]
+        };
+        self.check_tree(&tree)?;
+        let (ledger, control) = (&self.ledger, &self.control);
+        each_worker(&mut self.workers, |worker| worker.close(ledger, control))?;
+        let tree = self.read_equal_trees()?;
+        match tree
             .iter()
             .find(|(_, (_, stat))| stat.ephemeral_owner != SessionId::NONE)
         {
@@ -382,60 +375,48 @@ impl Chapter {
         }
     }
 
-    /// The sessions that were left must end; those in use are kept.
-    fn wait_until_left_sessions_expired(&mut self) -> Result<(), String> {
+    /// Waits until the sessions that were left have expired, and reads the trees of all servers, which must be
+    /// equal. Those sessions that are in use are kept alive meanwhile.
+    fn read_equal_trees(&mut self) -> Result<Tree, Violation> {
         let left = self.workers.iter().flat_map(|worker| &worker.former);
         let left: Vec<SessionId> = left
             .filter(|(_, end)| *end == End::Left)
             .map(|(owned, _)| owned.session.id)
             .collect();
-        let deadline = Instant::now() + EXPIRED_WITHIN;
-        let mut client = self.connect(0)?;
-        loop {
-            let (names, _) = client
-                .children(&self.layout.holds(), false)
-                .map_err(|error| error.to_string())?;
-            let Some(name) = names
-                .iter()
-                .find(|name| hold_owner(name).is_some_and(|owner| left.contains(&owner)))
-            else {
-                break;
-            };
-            if Instant::now() > deadline {
-                return Err(format!(
-                    "{name} is there, but its session was left more than {EXPIRED_WITHIN:?} ago"
-                ));
-            }
-            for worker in self.workers.iter_mut().filter(|worker| worker.owned.is_some()) {
-                worker.ping()?;
-            }
-            sleep(Duration::from_millis(50));
-        }
-        client.close().map(drop).map_err(|error| error.to_string())
-    }
-
-    /// The trees of all servers, which must be equal.
-    fn read_trees(&self, ensemble: &Ensemble) -> Result<Vec<Tree>, String> {
-        let mut trees: Vec<Tree> = Vec::new();
-        for id in ensemble.ids() {
-            let mut client = self.connect(id - 1)?;
-            let text = |error: ClientError| format!("reading the tree of server {id}: {error}");
-            client.sync("/").map_err(text)?;
-            let tree = read_tree(&mut client, &self.layout.root).map_err(text)?;
-            client.close().map_err(text)?;
-            if let Some(first) = trees.first() {
-                let paths = first.keys().chain(tree.keys());
-                if let Some(path) = paths.into_iter().find(|path| first.get(*path) != tree.get(*path)) {
-                    return Err(format!(
-                        "{path} is {:?} at server 1, and {:?} at server {id}",
-                        first.get(path),
-                        tree.get(path)
-                    ));
+        let (ledger, control, layout) = (&self.ledger, &self.control, &self.layout);
+        let workers = &mut self.workers;
+        let is_done = AtomicBool::new(false);
+        let (kept, trees) = scope(|scope| {
+            let keeper = scope.spawn(|| {
+                while !is_done.load(Ordering::SeqCst) {
+                    each_worker(workers, |worker| worker.keep_alive(ledger, control))?;
+                    sleep(Duration::from_millis(200));
                 }
+                Ok(())
+            });
+            let trees = wait_until_expired(&left, control, layout).and_then(|()| read_trees(control, layout));
+            is_done.store(true, Ordering::SeqCst);
+            (
+                keeper
+                    .join()
+                    .unwrap_or_else(|_| Err(nobody("keeping sessions alive failed"))),
+                trees,
+            )
+        });
+        kept?;
+        let mut trees = trees.map_err(nobody)?;
+        let first = trees.remove(0);
+        for (id, tree) in (2..).zip(&trees) {
+            let mut paths = first.keys().chain(tree.keys());
+            if let Some(path) = paths.find(|path| first.get(*path) != tree.get(*path)) {
+                return Err(nobody(format!(
+                    "{path} is {:?} at server 1, and {:?} at server {id}",
+                    first.get(path),
+                    tree.get(path)
+                )));
             }
-            trees.push(tree);
         }
-        Ok(trees)
+        Ok(first)
     }
 
     fn check_tree(&self, tree: &Tree) -> Result<(), Violation> {
@@ -543,19 +524,23 @@ impl Chapter {
 
     /// Deletes the chapter's znodes.
     fn clear(&self) -> Result<(), String> {
-        let mut client = self.connect(0)?;
-        let text = |error: ClientError| format!("deleting what is not needed any more: {error}");
-        let tree = read_tree(&mut client, &self.layout.root).map_err(text)?;
-        // Children come after their parents.
-        let paths: Vec<&String> = tree.keys().rev().collect();
-        for paths in paths.chunks(500) {
-            let delete = |path: &&String| WriteRequest::Delete {
-                path: (*path).clone(),
-                version: VERSION_ANY,
-            };
-            client.multi(paths.iter().map(delete).collect()).map_err(text)?;
-        }
-        client.close().map(drop).map_err(text)
+        CalmClient::new(self.control.servers[0]).call(|client| {
+            client.sync("/")?;
+            if client.exists(&self.layout.root, false)?.is_none() {
+                return Ok(());
+            }
+            let tree = read_tree(client, &self.layout.root)?;
+            // Children come after their parents.
+            let paths: Vec<&String> = tree.keys().rev().collect();
+            for paths in paths.chunks(500) {
+                let delete = |path: &&String| WriteRequest::Delete {
+                    path: (*path).clone(),
+                    version: VERSION_ANY,
+                };
+                client.multi(paths.iter().map(delete).collect())?;
+            }
+            Ok(())
+        })
     }
 
     fn describe(
@@ -656,6 +641,106 @@ fn sleep_unless_failed(control: &Control, ms: u64) {
         }
         sleep(left.min(Duration::from_millis(20)));
     }
+}
+
+/// Does something for each worker, up to the first violation.
+fn each_worker(
+    workers: &mut [Worker],
+    mut act: impl FnMut(&mut Worker) -> Result<(), String>,
+) -> Result<(), Violation> {
+    for worker in workers {
+        act(worker).map_err(|text| (Some(worker.index), text))?;
+    }
+    Ok(())
+}
+
+/// A client of one server for a time in which nothing is done to any: it connects again when its connection is
+/// lost, because servers on a busy machine may still give one another up.
+struct CalmClient {
+    address: SocketAddr,
+    client: Option<Client>,
+}
+
+impl CalmClient {
+    fn new(address: SocketAddr) -> CalmClient {
+        CalmClient {
+            address,
+            client: None,
+        }
+    }
+
+    /// Does it, all of it again when the connection is lost.
+    fn call<T>(&mut self, mut act: impl FnMut(&mut Client) -> Result<T, ClientError>) -> Result<T, String> {
+        let deadline = Instant::now() + WHOLE_WITHIN;
+        loop {
+            let connected = match self.client.take() {
+                Some(client) => Ok(client),
+                None => Client::connect(self.address, 30_000),
+            };
+            let done = connected.and_then(|mut client| {
+                let value = act(&mut client)?;
+                self.client = Some(client);
+                Ok(value)
+            });
+            match done {
+                Ok(value) => return Ok(value),
+                Err(ClientError::Io(_) | ClientError::Closed) if Instant::now() < deadline => {
+                    sleep(Duration::from_millis(50));
+                }
+                Err(error) => return Err(format!("at {}: {error}", self.address)),
+            }
+        }
+    }
+
+    /// Creates a znode, which may be there from an attempt whose reply was lost.
+    fn ensure(&mut self, path: &str, data: &[u8]) -> Result<Stat, String> {
+        self.call(|client| match client.create(path, data, CreateMode::Persistent) {
+            Err(ClientError::Refused(ErrorCode::NodeExists)) => client.get(path).map(|(_, stat)| stat),
+            created => created.map(|(_, stat)| stat),
+        })
+    }
+}
+
+impl Drop for CalmClient {
+    fn drop(&mut self) {
+        if let Some(client) = self.client.take() {
+            // The session ends by itself when this fails.
+            let _ = client.close();
+        }
+    }
+}
+
+/// The sessions that were left must end.
+fn wait_until_expired(left: &[SessionId], control: &Control, layout: &Layout) -> Result<(), String> {
+    let deadline = Instant::now() + EXPIRED_WITHIN;
+    let mut calm = CalmClient::new(control.servers[0]);
+    loop {
+        let (names, _) = calm.call(|client| {
+            client.sync("/")?;
+            client.children(&layout.holds(), false)
+        })?;
+        let is_left = |name: &&String| hold_owner(name).is_some_and(|owner| left.contains(&owner));
+        let Some(name) = names.iter().find(is_left) else {
+            return Ok(());
+        };
+        if Instant::now() > deadline {
+            return Err(format!(
+                "{name} is there, but its session was left more than {EXPIRED_WITHIN:?} ago"
+            ));
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
+/// The trees of all servers.
+fn read_trees(control: &Control, layout: &Layout) -> Result<Vec<Tree>, String> {
+    let read = |address: &SocketAddr| {
+        CalmClient::new(*address).call(|client| {
+            client.sync("/")?;
+            read_tree(client, &layout.root)
+        })
+    };
+    control.servers.iter().map(read).collect()
 }
 
 /// All znodes from `root` on. Nobody writes meanwhile, but sessions may end.

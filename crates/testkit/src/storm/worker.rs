@@ -27,6 +27,8 @@ const BATCH_MAX: usize = 8;
 const HISTORY_MAX: usize = 400;
 /// A server that does not take a connection in this time is left alone for now.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// After everything is whole, clients are answered, and everything is served, within this time.
+pub(super) const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// A server that does not answer in this time is left.
 const REPLY_WITHIN: Duration = Duration::from_secs(2);
 /// Timeouts in ms of sessions that may be left to expire.
@@ -417,6 +419,11 @@ impl Worker {
     }
 
     /// Puts one request, or a sync and a read, into the output.
+    fn has_short_timeout(&self) -> bool {
+        let timeout = self.owned.as_ref().map(|owned| owned.session.timeout_ms);
+        timeout.is_some_and(|timeout| timeout <= *SHORT_TIMEOUTS_MS.end())
+    }
+
     fn send_something(&mut self, ledger: &Mutex<Ledger>) {
         let asked = match self.rng.u8(0..100) {
             0..18 => Asked::Set {
@@ -794,24 +801,52 @@ impl Worker {
         Ok(())
     }
 
-    /// When all servers serve again: connects, and looks at all that was watched and held. True when there was a
-    /// session and it is alive, so that it must have all of its ephemerals.
-    pub(super) fn finish(
+    /// When all servers serve again: connects, and looks at all that was watched and held. A session with a long
+    /// timeout is kept and must have all of its ephemerals; another one might expire before they are counted.
+    pub(super) fn finish(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<(), String> {
+        self.insist(ledger, control, Worker::try_to_finish)
+    }
+
+    /// Keeps the session alive, if there is one.
+    pub(super) fn keep_alive(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<(), String> {
+        self.insist(ledger, control, |worker, ledger, control| {
+            if worker.is_connected(ledger, control)? {
+                worker.send(Asked::Sync, ledger);
+                worker.receive_all(ledger, control)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends the session, if there is one.
+    pub(super) fn close(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<(), String> {
+        self.insist(ledger, control, |worker, ledger, control| {
+            if worker.is_connected(ledger, control)? {
+                worker.send(Asked::Close, ledger);
+                worker.receive_all(ledger, control)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Does something when all servers serve, again while connections are lost: on a busy machine servers may
+    /// still give one another up.
+    fn insist(
         &mut self,
         ledger: &Mutex<Ledger>,
         control: &Control,
-        within: Duration,
-    ) -> Result<bool, String> {
-        let deadline = Instant::now() + within;
+        mut act: impl FnMut(&mut Worker, &Mutex<Ledger>, &Control) -> Result<(), Stop>,
+    ) -> Result<(), String> {
+        let deadline = Instant::now() + WHOLE_WITHIN;
         loop {
-            match self.try_to_finish(ledger, control) {
-                Ok(alive) => return Ok(alive),
+            match act(self, ledger, control) {
+                Ok(()) => return Ok(()),
                 Err(Stop::Violation(text)) => return Err(text),
                 Err(Stop::Connection(error)) => {
                     self.disconnect(ledger, control, &error.to_string());
                     if Instant::now() > deadline {
                         return Err(format!(
-                            "all servers serve, but for {within:?} none answered this client: {error}"
+                            "all servers serve, but for {WHOLE_WITHIN:?} none answered this client: {error}"
                         ));
                     }
                     sleep(Duration::from_millis(50));
@@ -820,18 +855,20 @@ impl Worker {
         }
     }
 
-    fn try_to_finish(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<bool, Stop> {
-        if self.owned.is_none() {
-            return Ok(false);
-        }
-        if self.client.is_none() {
+    /// Connects when there is a session without a connection. False when there is no session (any more).
+    fn is_connected(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<bool, Stop> {
+        if self.owned.is_some() && self.client.is_none() {
             let server = self.rng.usize(0..control.servers.len());
-            if !self.connect(server, ledger, control)? {
-                return match self.owned {
-                    Some(_) => Err(Stop::Connection(ClientError::Closed)),
-                    None => Ok(false),
-                };
+            if !self.connect(server, ledger, control)? && self.owned.is_some() {
+                return Err(Stop::Connection(ClientError::Closed));
             }
+        }
+        Ok(self.owned.is_some())
+    }
+
+    fn try_to_finish(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<(), Stop> {
+        if !self.is_connected(ledger, control)? {
+            return Ok(());
         }
         self.send(Asked::Sync, ledger);
         for register in 0..SINGLES + PAIRS {
@@ -850,23 +887,10 @@ impl Worker {
             }
         }
         self.send(Asked::Children { watch: false }, ledger);
-        self.receive_all(ledger, control)?;
-        Ok(true)
-    }
-
-    /// Keeps the session alive.
-    pub(super) fn ping(&mut self) -> Result<(), String> {
-        let client = self.client.as_mut().expect("connected");
-        client
-            .ping()
-            .map_err(|error| format!("a ping when nothing is wrong any more: {error}"))
-    }
-
-    /// Ends the session in use.
-    pub(super) fn close(&mut self, ledger: &Mutex<Ledger>, control: &Control) -> Result<(), String> {
-        self.send(Asked::Close, ledger);
+        if self.has_short_timeout() {
+            self.send(Asked::Close, ledger);
+        }
         self.receive_all(ledger, control)
-            .map_err(|stop| format!("a close when nothing is wrong any more: {stop:?}"))
     }
 }
 

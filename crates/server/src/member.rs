@@ -6,12 +6,20 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use oxkeeper_core::{Event, Now, ServerCore, Standing};
 use oxkeeper_storage::Storage;
-use oxkeeper_zab::{Action as ZabAction, Event as ZabEvent, LinkId, PeerFault, PeerState, Reason, Write};
+use oxkeeper_types::Zxid;
+use oxkeeper_zab::{
+    Action as ZabAction, Entry, Event as ZabEvent, LinkId, PeerFault, PeerState, Reason, Write,
+};
 use tokio::runtime::Handle;
 
 use crate::channels::{CoreHandle, DiskJob, LinkMessage};
 use crate::election_links::ElectionLinks;
 use crate::learner_links::LearnerLinks;
+
+/// The most txns that are read from the log for one learner; one that lacks more gets a snapshot.
+const LOG_READ_ENTRIES_MAX: usize = 100_000;
+/// The most bytes of them.
+const LOG_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What the server is at the moment, for connections and words. The core thread keeps it up to date.
 #[derive(Debug)]
@@ -86,10 +94,8 @@ impl MemberView {
 pub(crate) struct MemberLinks {
     pub(crate) learners: LearnerLinks,
     pub(crate) elections: ElectionLinks,
-    #[expect(dead_code, reason = "the log will be read for learners")]
     pub(crate) storage: Storage,
     pub(crate) core: CoreHandle,
-    #[expect(dead_code, reason = "the log will be read for learners")]
     pub(crate) runtime: Handle,
     pub(crate) view: Arc<MemberView>,
     /// The last state that the operator was told.
@@ -124,7 +130,7 @@ impl MemberLinks {
             ZabAction::CloseLink(link) => self.learners.close(link),
             ZabAction::Send { link, message } => self.learners.send(link, &message),
             ZabAction::SendSnapshot(link) => self.learners.send_snapshot(link),
-            ZabAction::ReadLog { link, .. } => self.read_log(link),
+            ZabAction::ReadLog { link, from, to } => self.read_log(link, from, to),
             ZabAction::Write { id, write } => {
                 let snapshot = match &write {
                     Write::Append(entry) if self.view.standing() == Standing::Leading => {
@@ -192,10 +198,25 @@ impl MemberLinks {
         }
     }
 
-    /// A learner that lacks more than the window gets a snapshot.
-    fn read_log(&self, link: LinkId) {
-        let event = ZabEvent::LogRead { link, entries: None };
-        self.core.submit(Event::Ensemble(event));
+    fn read_log(&self, link: LinkId, from: Zxid, to: Zxid) {
+        let (storage, core) = (self.storage.clone(), self.core.clone());
+        self.runtime.spawn_blocking(move || {
+            let read = storage.read_range(from, to, LOG_READ_ENTRIES_MAX, LOG_READ_BYTES_MAX);
+            let entries = match read {
+                Ok(entries) => entries.map(|entries| {
+                    let entry = |(zxid, txn): (Zxid, Vec<u8>)| Entry {
+                        zxid,
+                        txn: txn.into(),
+                    };
+                    entries.into_iter().map(entry).collect()
+                }),
+                Err(error) => {
+                    tracing::warn!("a learner gets a snapshot, because the log cannot be read: {error}");
+                    None
+                }
+            };
+            core.submit(Event::Ensemble(ZabEvent::LogRead { link, entries }));
+        });
     }
 }
 

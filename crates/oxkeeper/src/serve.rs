@@ -35,10 +35,6 @@ pub(crate) fn serve(arguments: &[String], stop_with_stdin: bool) -> ExitCode {
             NoticeLevel::Warning => tracing::warn!("{notice}"),
         }
     }
-    if config.ensemble.is_some() {
-        // Until the shell runs members: starting alone would fork the data.
-        return fail(EXIT_INVALID, "this build cannot run members of an ensemble yet");
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -69,9 +65,15 @@ async fn run(config: ServerConfig, say_banner: bool, stop_with_stdin: bool) -> R
             ));
         }
     };
-    let data_dir = config.storage.data_dir.clone();
+    let (data_dir, is_member) = (config.storage.data_dir.clone(), config.ensemble.is_some());
     let on_ready = move |address: SocketAddr| {
-        tracing::info!(%address, data_dir = %data_dir.display(), "serving clients");
+        // A member serves them once it is in step with a leader, and says so then.
+        let what = if is_member {
+            "open to clients"
+        } else {
+            "serving clients"
+        };
+        tracing::info!(%address, data_dir = %data_dir.display(), "{what}");
         if say_banner {
             let mut out = io::stdout().lock();
             // A closed stdout is no reason to stop serving.

@@ -251,7 +251,8 @@ impl SnapshotWriter {
     /// # Errors
     /// The file cannot be written or synced.
     pub fn set_aside(mut self, digest: Option<SnapshotDigest>) -> Result<SetAside, StorageError> {
-        self.end(digest, None)?;
+        // Java reads this section, too, and warns when it is not there.
+        self.end(digest, Some(self.zxid))?;
         self.is_finished = true;
         Ok(SetAside {
             disk: self.disk.clone(),

@@ -39,9 +39,10 @@ pub(crate) struct DiskWorker {
     pub(crate) is_member: bool,
 }
 
-/// What is appended and not synced.
+/// What is appended and not told durable.
 #[derive(Default)]
-struct Unsynced {
+struct Untold {
+    is_any: bool,
     /// The number of the last of it, for a member of an ensemble.
     write: Option<WriteId>,
     wants_snapshot: bool,
@@ -67,7 +68,7 @@ impl DiskWorker {
         );
         while let Ok(first) = jobs.recv() {
             let begun = Instant::now();
-            let (mut gathered, mut unsynced) = (0, Unsynced::default());
+            let (mut gathered, mut untold) = (0, Untold::default());
             let mut batch = Some(first);
             while let Some(arrived) = batch {
                 gathered += arrived.len();
@@ -75,18 +76,18 @@ impl DiskWorker {
                 for job in arrived {
                     match job {
                         DiskJob::Append { zxid, entry } => {
-                            self.append(zxid, &entry, &mut trigger, &mut unsynced)?;
+                            self.append(zxid, &entry, &mut trigger, &mut untold)?;
                         }
                         DiskJob::Write {
                             id,
                             write: Write::Append(Entry { zxid, txn }),
                             ..
                         } => {
-                            self.append(zxid, &txn, &mut trigger, &mut unsynced)?;
-                            unsynced.write = Some(id);
+                            self.append(zxid, &txn, &mut trigger, &mut untold)?;
+                            untold.write = Some(id);
                         }
                         DiskJob::Write { id, write, snapshot } => {
-                            self.sync(&mut unsynced)?;
+                            self.sync(&mut untold)?;
                             self.execute(id, write, snapshot)?;
                         }
                     }
@@ -98,8 +99,8 @@ impl DiskWorker {
                     false => self.wait_for_more(jobs, begun),
                 };
             }
-            self.sync(&mut unsynced)?;
-            if unsynced.wants_snapshot {
+            self.sync(&mut untold)?;
+            if untold.wants_snapshot {
                 trigger.restart(random());
                 self.log.roll()?;
                 self.log.restart_size();
@@ -115,21 +116,22 @@ impl DiskWorker {
         zxid: Zxid,
         entry: &[u8],
         trigger: &mut SnapshotTrigger,
-        unsynced: &mut Unsynced,
+        untold: &mut Untold,
     ) -> Result<(), StorageError> {
         self.log.append(zxid, entry)?;
-        unsynced.wants_snapshot |= trigger.count_txn(self.log.size());
+        untold.is_any = true;
+        untold.wants_snapshot |= trigger.count_txn(self.log.size());
         Ok(())
     }
 
     /// Makes what was appended durable and tells the core.
-    fn sync(&mut self, unsynced: &mut Unsynced) -> Result<(), StorageError> {
-        if !self.log.has_uncommitted() {
+    fn sync(&mut self, untold: &mut Untold) -> Result<(), StorageError> {
+        if !std::mem::take(&mut untold.is_any) {
             return Ok(());
         }
         let committed = self.log.commit()?;
         self.durable.set(committed.up_to);
-        self.core.submit(match unsynced.write.take() {
+        self.core.submit(match untold.write.take() {
             Some(write) => Event::Ensemble(ZabEvent::Durable { write }),
             None => Event::LogDurable {
                 up_to: committed.up_to,
@@ -215,3 +217,7 @@ impl DiskWorker {
 fn random() -> [u64; 2] {
     [fastrand::u64(..), fastrand::u64(..)]
 }
+
+#[cfg(test)]
+#[path = "disk_worker_tests.rs"]
+mod tests;

@@ -158,7 +158,7 @@ impl DurableEnd {
     }
 
     /// Waits until everything up to `zxid` is durable. False when the server stops before that.
-    fn wait_for(&self, zxid: Zxid) -> bool {
+    pub(crate) fn wait_for(&self, zxid: Zxid) -> bool {
         let mut known = self.known.lock();
         while known.zxid < zxid && !known.is_final {
             self.changed.wait(&mut known);

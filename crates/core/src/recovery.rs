@@ -94,6 +94,8 @@ pub fn recover(
     // The digest at the end of the snapshot's walk. Until replay reaches its zxid the tree is fuzzy, and cannot be
     // compared with the digests of txns.
     let mut pending_digest = None;
+    // In a snapshot from another server that moment is not known: the tree may differ until it is equal once.
+    let mut was_equal = true;
     match &loaded.origin {
         Origin::Snapshot { file, tail } => {
             tree.finish_restore().map_err(|error| StorageError::Corrupt {
@@ -106,6 +108,7 @@ pub fn recover(
             pending_digest = tail
                 .digest
                 .filter(|digest| digest.zxid > Zxid::ZERO && digest.zxid >= loaded.zxid);
+            was_equal = pending_digest.is_some();
         }
         Origin::TrustedLog | Origin::Fresh | Origin::Unknown => tree = Tree::new(settings),
     }
@@ -150,6 +153,10 @@ pub fn recover(
             mismatches += u64::from(!fits_snapshot_digest(&tree, zxid, &mut pending_digest));
         } else if let Some(digest) = digest {
             let here = tree.digest();
+            if digest == here && !was_equal {
+                was_equal = true;
+                mismatches = 0;
+            }
             mismatches += u64::from(digest.version == here.version && digest != here);
         }
     }

@@ -515,15 +515,15 @@ impl Connection {
                 }
                 Delivery::Outcome { zxid, outcome } => {
                     let pending = self.take_pending();
+                    if is_session_moved(&outcome) {
+                        return Verdict::Close(CloseReason::SessionRenewedElsewhere);
+                    }
                     let before = out.len();
                     wire::encode_outcome(out, pending.xid, zxid, &outcome);
                     let done = (!matches!(outcome, Outcome::Failed(_))).then_some(pending.op);
                     self.note_answered(now, &pending, done, zxid, out.len() - before, tally);
                     if pending.op == OpCode::CloseSession {
                         return Verdict::Close(CloseReason::SessionClosed);
-                    }
-                    if is_session_moved(&outcome) {
-                        return Verdict::Close(CloseReason::SessionRenewedElsewhere);
                     }
                 }
                 Delivery::Answer { zxid, frames } => {

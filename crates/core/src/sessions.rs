@@ -99,6 +99,9 @@ pub(crate) enum SessionKind {
 pub(crate) enum Owner {
     /// A connection of this server, while it lasts.
     Client(Arc<Client>),
+    /// A connection of this server that has ended. The session's client must show up again first: what a learner
+    /// still brings of it is older.
+    Gone,
     /// A learner, over this link. When the link is gone, the session's client must show up again first.
     Learner(LinkId),
 }
@@ -202,7 +205,7 @@ impl SessionTable {
     pub(crate) fn client_of(&self, id: SessionId) -> Option<&Arc<Client>> {
         match &self.sessions.get(&id)?.owner {
             Some(Owner::Client(client)) => Some(client),
-            Some(Owner::Learner(_)) | None => None,
+            Some(Owner::Learner(_) | Owner::Gone) | None => None,
         }
     }
 
@@ -221,7 +224,7 @@ impl SessionTable {
                     Claim::Granted
                 }
                 Some(Owner::Learner(owner)) if *owner == link => Claim::Granted,
-                Some(Owner::Learner(_) | Owner::Client(_)) => Claim::Moved,
+                Some(Owner::Learner(_) | Owner::Client(_) | Owner::Gone) => Claim::Moved,
             },
             Some(_) | None => Claim::Expired,
         }
@@ -254,7 +257,9 @@ impl SessionTable {
         let gone: Vec<SessionId> = self
             .sessions
             .iter()
-            .filter(|(_, session)| session.kind == SessionKind::OfLeader && session.owner.is_none())
+            .filter(|(_, session)| {
+                session.kind == SessionKind::OfLeader && !matches!(session.owner, Some(Owner::Client(_)))
+            })
             .map(|(&id, _)| id)
             .collect();
         for id in gone {
@@ -269,7 +274,7 @@ impl SessionTable {
             && let Some(Owner::Client(current)) = &session.owner
             && current.id == client.id
         {
-            session.owner = None;
+            session.owner = Some(Owner::Gone);
         }
     }
 
@@ -323,7 +328,7 @@ impl SessionTable {
         self.undue(id, session.due_ms);
         match session.owner {
             Some(Owner::Client(client)) => Some(client),
-            Some(Owner::Learner(_)) | None => None,
+            Some(Owner::Learner(_) | Owner::Gone) | None => None,
         }
     }
 

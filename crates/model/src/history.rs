@@ -34,6 +34,8 @@ pub enum Committed {
     Request(i32),
     /// The write with this xid, refused because its session has gone to another connection.
     Moved(i32),
+    /// The write with this xid, refused because its session has ended.
+    Late(i32),
     /// The server began a session.
     SessionBegun,
     /// The server ended a session by itself.
@@ -145,6 +147,7 @@ impl History {
             }
             (Txn::Error { code }, Some(_)) if !is_alive => {
                 assert_eq!(*code, ErrorCode::SessionExpired.code(), "the end of {session}");
+                committed = Committed::Late(header.cxid);
                 Err(*code)
             }
             (txn, Some(asked)) if !is_alive => {

@@ -277,6 +277,12 @@ impl Change {
         for name in &self.removed_snapshots {
             remove(snapshots, name)?;
         }
+        if let Some((unfinished, name)) = &self.new_snapshot
+            && exists(snapshots, unfinished)?
+        {
+            // The one of that name is old. Java must not find it without its logs.
+            remove(snapshots, name)?;
+        }
         sync_dir(snapshots)?;
         for name in &self.removed_logs {
             remove(logs, name)?;
@@ -403,29 +409,31 @@ pub(crate) fn remove_staged(snapshots: &dyn Disk, logs: &dyn Disk) -> Result<(),
     remove(logs, UNFINISHED_LOG)
 }
 
+fn exists(disk: &dyn Disk, name: &str) -> Result<bool, StorageError> {
+    let path = in_version_dir(name);
+    let kind = disk.kind(&path);
+    let kind = kind.map_err(StorageError::io(&disk.full_path(&path), "examine"))?;
+    Ok(kind.is_some())
+}
+
 /// Removes a file if it is there.
 fn remove(disk: &dyn Disk, name: &str) -> Result<(), StorageError> {
-    let path = in_version_dir(name);
-    let full = disk.full_path(&path);
-    match disk.kind(&path).map_err(StorageError::io(&full, "examine"))? {
-        None => Ok(()),
-        Some(_) => disk.remove(&path).map_err(StorageError::io(&full, "remove")),
+    if !exists(disk, name)? {
+        return Ok(());
     }
+    let path = in_version_dir(name);
+    disk.remove(&path)
+        .map_err(StorageError::io(&disk.full_path(&path), "remove"))
 }
 
 /// Gives a file its name, if it does not have it yet.
 fn rename(disk: &dyn Disk, from: &str, to: &str) -> Result<(), StorageError> {
-    let (from, to) = (in_version_dir(from), in_version_dir(to));
-    let full = disk.full_path(&from);
-    let examine = |path: &str| {
-        disk.kind(path)
-            .map_err(StorageError::io(&disk.full_path(path), "examine"))
-    };
-    if examine(&from)?.is_some() || examine(&to)?.is_none() {
-        disk.rename(&from, &to)
-            .map_err(StorageError::io(&full, "rename"))?;
+    if !exists(disk, from)? && exists(disk, to)? {
+        return Ok(());
     }
-    Ok(())
+    let (from, to) = (in_version_dir(from), in_version_dir(to));
+    disk.rename(&from, &to)
+        .map_err(StorageError::io(&disk.full_path(&from), "rename"))
 }
 
 fn sync_dir(disk: &dyn Disk) -> Result<(), StorageError> {

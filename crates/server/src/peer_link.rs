@@ -20,7 +20,9 @@ use oxkeeper_wire::QuorumPacket;
 use oxkeeper_zab::{Event as ZabEvent, LinkId, Message};
 use parking_lot::Mutex;
 use socket2::SockRef;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::channels::{CoreHandle, CoreMessage, DiskQueueFill, LinkMessage};
@@ -86,7 +88,7 @@ pub(crate) struct PeerLink {
 
 #[derive(Debug)]
 struct Inner {
-    stream: TcpStream,
+    writing: OwnedWriteHalf,
     outbox: Mutex<Outbox>,
     wake_writer: Notify,
     phase: watch::Sender<Phase>,
@@ -105,8 +107,9 @@ impl PeerLink {
         context: Arc<LinkContext>,
         event: ZabEvent,
     ) {
+        let (reading, writing) = stream.into_split();
         let inner = Arc::new(Inner {
-            stream,
+            writing,
             outbox: Mutex::default(),
             wake_writer: Notify::new(),
             phase: watch::Sender::new(Phase::Open),
@@ -122,7 +125,7 @@ impl PeerLink {
         )));
         tokio::spawn(write_until_closed(id, inner.clone(), context.clone()));
         tokio::spawn(async move {
-            read_until_closed(id, peer, inner, remote, context).await;
+            read_until_closed(id, peer, reading, inner, remote, context).await;
             drop(place);
         });
     }
@@ -134,7 +137,7 @@ impl PeerLink {
         let mut rest = batch;
         if outbox.segments.is_empty() && !outbox.is_writing {
             // When that fails, the writer waits until it can be written, or meets the error again.
-            if let Ok(sent) = self.inner.stream.try_write(batch) {
+            if let Ok(sent) = self.inner.writing.try_write(batch) {
                 rest = &batch[sent..];
             }
         }
@@ -225,8 +228,8 @@ impl Inner {
 
     async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.stream.writable().await?;
-            match self.stream.try_write(bytes) {
+            self.writing.writable().await?;
+            match self.writing.try_write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(sent) => bytes = &bytes[sent..],
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -234,21 +237,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Appends what there is, waiting for something; 0 means that the peer hung up.
-    async fn read_into(&self, input: &mut Vec<u8>, arrivals: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.stream.readable().await?;
-            match self.stream.try_read(arrivals) {
-                Ok(length) => {
-                    input.extend_from_slice(&arrivals[..length]);
-                    return Ok(length);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
     }
 }
 
@@ -261,7 +249,7 @@ async fn write_until_closed(id: LinkId, inner: Arc<Inner>, context: Arc<LinkCont
     match ended {
         Ok(()) => {
             // Whatever else is to be said of a connection that is over, its end says it.
-            let _over = SockRef::from(&inner.stream).shutdown(Shutdown::Write);
+            let _over = SockRef::from(inner.writing.as_ref()).shutdown(Shutdown::Write);
             inner.end("closed".to_owned());
         }
         Err(why) => inner.end(why),
@@ -328,12 +316,13 @@ async fn send_snapshot(id: LinkId, inner: &Inner, context: &LinkContext) -> Resu
 async fn read_until_closed(
     id: LinkId,
     peer: SocketAddr,
+    reading: OwnedReadHalf,
     inner: Arc<Inner>,
     remote: Sender,
     context: Arc<LinkContext>,
 ) {
     let ended = tokio::select! {
-        Err(why) = read(id, &inner, remote, &context) => why,
+        Err(why) = read(id, reading, remote, &context) => why,
         () = inner.ended() => inner.cause.lock().clone().unwrap_or_default(),
     };
     tracing::info!(%peer, "link {} ended: {ended}", id.0);
@@ -344,7 +333,7 @@ async fn read_until_closed(
 /// Reads packets and hands them to the core, until something is wrong.
 async fn read(
     id: LinkId,
-    inner: &Inner,
+    mut reading: OwnedReadHalf,
     remote: Sender,
     context: &LinkContext,
 ) -> Result<std::convert::Infallible, String> {
@@ -368,16 +357,26 @@ async fn read(
             context.core.send(CoreMessage::Received(events, place));
         }
         match snapshot {
-            Some(zxid) => receive_snapshot(id, zxid, inner, &mut input, &mut arrivals, context).await?,
-            None => read_more(inner, &mut input, &mut arrivals).await?,
+            Some(zxid) => {
+                receive_snapshot(id, zxid, &mut reading, &mut input, &mut arrivals, context).await?
+            }
+            None => read_more(&mut reading, &mut input, &mut arrivals).await?,
         }
     }
 }
 
-async fn read_more(inner: &Inner, input: &mut Vec<u8>, arrivals: &mut [u8]) -> Result<(), String> {
-    match inner.read_into(input, arrivals).await {
+/// Appends what there is, waiting for something.
+async fn read_more(
+    reading: &mut OwnedReadHalf,
+    input: &mut Vec<u8>,
+    arrivals: &mut [u8],
+) -> Result<(), String> {
+    match reading.read(arrivals).await {
         Ok(0) => Err("the peer hung up".to_owned()),
-        Ok(_) => Ok(()),
+        Ok(length) => {
+            input.extend_from_slice(&arrivals[..length]);
+            Ok(())
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -427,7 +426,7 @@ fn decode(id: LinkId, input: &[u8], remote: Sender, context: &LinkContext) -> Re
 async fn receive_snapshot(
     id: LinkId,
     zxid: Zxid,
-    inner: &Inner,
+    reading: &mut OwnedReadHalf,
     input: &mut Vec<u8>,
     arrivals: &mut [u8],
     context: &LinkContext,
@@ -456,7 +455,7 @@ async fn receive_snapshot(
         if progress.is_complete {
             break;
         }
-        read_more(inner, input, arrivals).await?;
+        read_more(reading, input, arrivals).await?;
     }
     let snapshot = blocking(move || intake.finish().map_err(|error| error.to_string()))
         .await

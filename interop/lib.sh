@@ -81,6 +81,20 @@ ensure_packages() {
     DEBIAN_FRONTEND=noninteractive apt-get "${wait_for_lock[@]}" install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
 
+# kazoo_python: a Python that has kazoo (kazoo/requirements.txt), kept in the cache.
+kazoo_python() {
+  local requirements=$interop_dir/kazoo/requirements.txt venv
+  python3 -c 'import venv, ensurepip' 2>/dev/null || ensure_packages python3 python3-venv || return 1
+  venv=${XDG_CACHE_HOME:-$HOME/.cache}/oxkeeper-interop/kazoo-$(cksum <"$requirements" | cut -d' ' -f1)
+  if [ ! -e "$venv/complete" ]; then
+    rm -rf "$venv"
+    { python3 -m venv "$venv" && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"; } >&2 ||
+      return 1
+    touch "$venv/complete"
+  fi
+  echo "$venv/bin/python"
+}
+
 # java_classpath: the classpath of ZooKeeper ZK_VERSION and Curator, with a JDK and Maven to get it by.
 java_classpath() {
   { command -v javac && command -v mvn; } >/dev/null || ensure_packages default-jdk-headless maven || return 1

@@ -20,11 +20,12 @@ class Refused(Exception):
 class Connection:
     """A session; `requests` are codec.Request values. Watches are not set, so every frame is a reply."""
 
-    def __init__(self, port, timeout_ms=SESSION_MS, session=0, password=bytes(16)):
-        self.socket = socket.create_connection(("127.0.0.1", port), REPLY_SECONDS_MAX)
+    def __init__(self, port, timeout_ms=SESSION_MS, session=0, password=bytes(16), host="127.0.0.1", last_zxid=0,
+                 reply_seconds_max=REPLY_SECONDS_MAX):
+        self.socket = socket.create_connection((host, port), reply_seconds_max)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.received, self.at, self.xid = b"", 0, 0
-        request = codec.connect_request(session=session, password=password, timeout=timeout_ms)
+        self.received, self.at, self.xid, self.last_zxid = b"", 0, 0, last_zxid
+        request = codec.connect_request(session=session, password=password, timeout=timeout_ms, last_zxid=last_zxid)
         self.socket.sendall(codec.frame(request))
         reader = codec.Reader(self._frame())
         reader.int()
@@ -71,9 +72,10 @@ class Connection:
             if len(sent) == 2 or not batch:
                 for request, xid in zip(*sent.pop(0)):
                     body = self._frame()
-                    got, _zxid, err = codec.REPLY_HEADER.unpack_from(body)
+                    got, zxid, err = codec.REPLY_HEADER.unpack_from(body)
                     if got != xid:
                         raise codec.Malformed(f"reply {got} where {xid} was due")
+                    self.last_zxid = max(self.last_zxid, zxid)
                     yield request, err, body[codec.REPLY_HEADER.size :]
 
     def call(self, request, err=0):

@@ -17,6 +17,9 @@ struct Arguments {
     /// Run these seeds, `A..B` (without B).
     #[arg(long, value_parser = parse_range, default_value = "0..1000")]
     seeds: (u64, u64),
+    /// Begin no further seed after this many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
     /// Go on after a failing seed, and tell all of them.
     #[arg(long)]
     keep_going: bool,
@@ -48,6 +51,9 @@ fn main() -> ExitCode {
     let mut total = Stats::default();
     let (mut simulated_ms, mut failed, mut done) = (0, 0, 0_u64);
     for seed in from..to {
+        if arguments.seconds.is_some_and(|limit| started.elapsed().as_secs() >= limit) {
+            break;
+        }
         let report = run(seed, Planted::default(), false);
         done += 1;
         total.add(&report.stats);

@@ -248,28 +248,19 @@ fn start(program: &Path, server: &Prepared, log_level: &str) -> io::Result<Child
         .spawn()
 }
 
-/// Says what has changed with a server.
+/// Says what has changed with a server. One that ended is asked too: it may have been started again by hand.
 async fn watch(server: &mut Running, began: Instant) {
-    if server.ended {
-        return;
-    }
     let id = server.prepared.id;
-    let at = began.elapsed().as_secs_f64();
-    match server.child.try_wait() {
-        Ok(None) => {}
-        Ok(Some(status)) => {
-            server.ended = true;
-            show(&format!(
-                "{at:7.1} s  server {id} ended: {}\n",
-                why(status, &server.prepared)
-            ));
-            return;
-        }
-        Err(error) => {
-            server.ended = true;
-            show(&format!("{at:7.1} s  server {id} cannot be watched: {error}\n"));
-            return;
-        }
+    let end = match server.child.try_wait() {
+        _ if server.ended => None,
+        Ok(status) => status.map(|status| why(status, &server.prepared)),
+        Err(error) => Some(format!("it cannot be watched: {error}")),
+    };
+    if let Some(why) = end {
+        let at = began.elapsed().as_secs_f64();
+        show(&format!("{at:7.1} s  server {id} ended: {why}\n"));
+        server.ended = true;
+        server.mode = None;
     }
     let mode = timeout(ANSWER_TIMEOUT, ask_mode(server.prepared.client_address())).await;
     let mode = mode.ok().and_then(Result::ok).flatten();

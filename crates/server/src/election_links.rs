@@ -8,8 +8,6 @@
 //! server is dialled again and again; otherwise nobody is dialled. A connection that came up is reported, because
 //! who elects then says its vote anew.
 
-#![allow(dead_code, reason = "until the shell runs members of ensembles")]
-
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -54,6 +52,11 @@ const INTAKE_INTERVAL: Duration = Duration::from_millis(100);
 const PACE_MIN: Duration = Duration::from_millis(25);
 /// Between two dials of a server: at most. Nobody waits for this dial: a server that comes back dials by itself.
 const PACE_MAX: Duration = Duration::from_millis(500);
+/// After a knock: how long the other server may take to dial back before it is knocked at again.
+const DIAL_BACK_WAIT: Duration = Duration::from_millis(300);
+/// A notification that could not be sent by then is dropped, and its server not dialled for it any more. Whoever
+/// still elects has said something newer long ago, and whoever comes back asks.
+const NEWS_AGE_MAX: Duration = Duration::from_secs(10);
 /// When a server has several addresses, the next is tried beside those before it after this time.
 const STAGGER: Duration = Duration::from_millis(250);
 /// A link ends when what was sent over it is not confirmed by then. Its server may be gone without a word.
@@ -144,7 +147,10 @@ impl ElectionLinks {
         };
         let mut bytes = Vec::new();
         encode_notification(notification, &self.links.config.config_text, &mut bytes);
-        *outbox.newest.lock() = Some(bytes);
+        *outbox.newest.lock() = Some(News {
+            bytes,
+            said_at: Instant::now(),
+        });
         outbox.changed.notify_one();
     }
 }
@@ -177,17 +183,37 @@ struct Peer {
     incoming: mpsc::Sender<Incoming>,
 }
 
+/// A notification as it is sent.
+struct News {
+    bytes: Vec<u8>,
+    said_at: Instant,
+}
+
 /// The newest notification to a server that was not sent yet.
 #[derive(Default)]
 struct Outbox {
-    newest: Mutex<Option<Vec<u8>>>,
+    newest: Mutex<Option<News>>,
     /// For the one task that sends.
     changed: Notify,
 }
 
 impl Outbox {
+    /// Takes it out, unless it is too old.
+    fn take(&self) -> Option<News> {
+        let news = self.newest.lock().take();
+        news.filter(|news| news.said_at.elapsed() < NEWS_AGE_MAX)
+    }
+
+    /// Puts it back, unless there is a newer one.
+    fn put_back(&self, news: News) {
+        self.newest.lock().get_or_insert(news);
+    }
+
     async fn wait_for_newest(&self) {
-        while self.newest.lock().is_none() {
+        loop {
+            if let Some(news) = self.take() {
+                return self.put_back(news);
+            }
             self.changed.notified().await;
         }
     }
@@ -478,6 +504,11 @@ impl Pace {
         self.delay = (self.delay * 2).min(PACE_MAX);
     }
 
+    /// It was knocked at.
+    fn knocked(&mut self) {
+        self.not_before = self.not_before.max(Instant::now() + DIAL_BACK_WAIT);
+    }
+
     /// The server is there, as it seems.
     fn hurry(&mut self) {
         self.delay = PACE_MIN;
@@ -593,6 +624,7 @@ impl PeerTask {
                         }
                         Ok(_) => {
                             tracing::debug!("server {id} was asked to dial back");
+                            self.pace.knocked();
                             Doing::Idle
                         }
                         Err(error) => {
@@ -615,7 +647,7 @@ impl PeerTask {
         let mut link = Link {
             stream,
             came,
-            unsent: Vec::new(),
+            unsent: None,
             sent: 0,
             intake: INTAKE_MAX,
             intake_until: Instant::now() + INTAKE_INTERVAL,
@@ -628,9 +660,10 @@ impl PeerTask {
                 Doing::Idle
             }
         };
-        if !link.unsent.is_empty() {
-            // Nobody has heard it, perhaps only for a part that is missing.
-            self.outbox.newest.lock().get_or_insert(link.unsent);
+        // Nobody has heard it, perhaps only for a part that is missing. What was sent whole and not heard is said anew
+        // by who elects, and asked for by who did not hear it, as soon as there is a connection.
+        if let Some(unsent) = link.unsent {
+            self.outbox.put_back(unsent);
         }
         next
     }
@@ -642,8 +675,8 @@ struct Link {
     /// What was read and not told yet. Bounded by the longest notification, because more is only read when this holds
     /// no whole one.
     came: Vec<u8>,
-    /// The notification that is being sent. Empty: none.
-    unsent: Vec<u8>,
+    /// The notification that is being sent.
+    unsent: Option<News>,
     /// How many bytes of `unsent` were sent.
     sent: usize,
     /// How many notifications are told until `intake_until`.
@@ -667,11 +700,11 @@ impl Link {
             self.intake_until = Instant::now() + INTAKE_INTERVAL;
         }
         self.tell(id, on_event)?;
-        if self.unsent.is_empty() {
-            self.unsent = outbox.newest.lock().take().unwrap_or_default();
+        if self.unsent.is_none() {
+            self.unsent = outbox.take();
             self.sent = 0;
         }
-        let (may_read, must_write) = (self.intake > 0, !self.unsent.is_empty());
+        let (may_read, must_write) = (self.intake > 0, self.unsent.is_some());
         let interest = match (may_read, must_write) {
             (true, true) => Interest::READABLE | Interest::WRITABLE,
             (true, false) => Interest::READABLE,
@@ -724,11 +757,14 @@ impl Link {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        match self.stream.try_write(&self.unsent[self.sent..]) {
+        let Some(news) = &self.unsent else {
+            return Ok(());
+        };
+        match self.stream.try_write(&news.bytes[self.sent..]) {
             Ok(count) => {
                 self.sent += count;
-                if self.sent == self.unsent.len() {
-                    self.unsent.clear();
+                if self.sent == news.bytes.len() {
+                    self.unsent = None;
                 }
                 Ok(())
             }

@@ -344,6 +344,12 @@ impl ServerCore {
         self.last_proposed
     }
 
+    /// Syncs that wait for the txns before them, of own clients and of learners.
+    pub fn pending_syncs(&self) -> usize {
+        let is_sync = |of: &&InFlight| matches!(of.step, Step::Sync { .. } | Step::LearnerSync { .. });
+        self.in_flight.iter().filter(is_sync).count()
+    }
+
     fn open_session(&mut self, now: Now, client: Arc<Client>, timeout_ms: i32) {
         let id = self.next_session_id;
         self.next_session_id = SessionId(id.0 + 1);

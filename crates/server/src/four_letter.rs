@@ -531,9 +531,10 @@ fn java_date(wall_ms: i64) -> String {
 async fn monitor(service: &Service) -> String {
     let consensus = look(service, |core| {
         let consensus = core.consensus()?;
-        Some((consensus.peer_state(), consensus.learners().collect::<Vec<_>>()))
+        let learners: Vec<LearnerView> = consensus.learners().collect();
+        Some((consensus.peer_state(), learners, core.pending_syncs()))
     });
-    let (peer_state, learners) = consensus.await.flatten().unwrap_or_default();
+    let (peer_state, learners, pending_syncs) = consensus.await.flatten().unwrap_or_default();
     let standing = service.view.standing();
     let serving_ms =
         (service.clock.now().monotonic_ms).saturating_sub(service.view.serving_since_ms.load(Relaxed));
@@ -562,6 +563,7 @@ async fn monitor(service: &Service) -> String {
         let non_voting = synced(|of| !of.is_voter && !of.is_observer);
         line("synced_non_voting_followers", &non_voting);
         line("synced_observers", &synced(|of| of.is_observer));
+        line("pending_syncs", &pending_syncs);
         line("leader_uptime", &serving_ms);
         let sizes = &service.view;
         line("last_proposal_size", &sizes.proposal_bytes_last.load(Relaxed));

@@ -193,11 +193,17 @@ fn a_quorum_elects_serves_and_loses_its_leader() {
         (4, "observer"),
     ]);
     let until = Instant::now() + PATIENCE;
-    let figures = ["synced_followers", "synced_observers", "learners", "quorum_size"];
+    let figures = [
+        "synced_followers",
+        "synced_observers",
+        "learners",
+        "quorum_size",
+        "pending_syncs",
+    ];
     while figures
         .map(|key| ensemble.figure(leader, key))
         .map(Option::unwrap_or_default)
-        != ["2", "1", "3", "3"]
+        != ["2", "1", "3", "3", "0"]
     {
         assert!(Instant::now() < until, "{}", ensemble.word(leader, "mntr"));
     }

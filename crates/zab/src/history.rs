@@ -29,6 +29,10 @@ pub(crate) struct History {
     delivered: Zxid,
     /// How many of `entries` are delivered.
     delivered_count: usize,
+    /// The length of all txns of `entries`.
+    bytes: usize,
+    /// The length of those that are not delivered.
+    undelivered_bytes: usize,
 }
 
 /// How a learner is brought to the leader's history (quorum spec, 6.1).
@@ -51,6 +55,8 @@ impl History {
             entries: VecDeque::with_capacity(entries.len()),
             delivered: start,
             delivered_count: 0,
+            bytes: 0,
+            undelivered_bytes: 0,
         };
         for entry in entries {
             history.append(entry);
@@ -78,6 +84,8 @@ impl History {
             entry.zxid,
             self.last()
         );
+        self.bytes += entry.txn.len();
+        self.undelivered_bytes += entry.txn.len();
         self.entries.push_back(entry);
     }
 
@@ -95,6 +103,7 @@ impl History {
     /// Notes that the tree has all txns.
     pub(crate) fn note_all_delivered(&mut self) {
         self.delivered_count = self.entries.len();
+        self.undelivered_bytes = 0;
         self.delivered = self.last();
     }
 
@@ -105,25 +114,37 @@ impl History {
             return None;
         }
         self.delivered_count += 1;
+        self.undelivered_bytes -= next.txn.len();
         self.delivered = next.zxid;
         Some(next.clone())
     }
 
+    /// How much is not delivered: txns and their bytes.
+    pub(crate) fn backlog(&self) -> (usize, usize) {
+        (self.entries.len() - self.delivered_count, self.undelivered_bytes)
+    }
+
     /// Lets go of the oldest delivered txns.
-    pub(crate) fn trim(&mut self, entries_max: usize) {
-        while self.entries.len() > entries_max
+    pub(crate) fn trim(&mut self, entries_max: usize, bytes_max: usize) {
+        while (self.entries.len() > entries_max || self.bytes > bytes_max)
             && self.delivered_count > 0
             && let Some(oldest) = self.entries.pop_front()
         {
             self.start = oldest.zxid;
+            self.bytes -= oldest.txn.len();
             self.delivered_count -= 1;
         }
     }
 
     /// Forgets everything after `to`, which is in the history; the tree goes back with it.
     pub(crate) fn truncate(&mut self, to: Zxid) {
-        while self.entries.back().is_some_and(|entry| entry.zxid > to) {
-            self.entries.pop_back();
+        while self.entries.back().is_some_and(|entry| entry.zxid > to)
+            && let Some(last) = self.entries.pop_back()
+        {
+            self.bytes -= last.txn.len();
+            if self.entries.len() >= self.delivered_count {
+                self.undelivered_bytes -= last.txn.len();
+            }
         }
         // When the window began later, nothing of it is left, and the rest is on disk.
         self.start = self.start.min(to);
@@ -191,10 +212,11 @@ mod tests {
     use super::*;
     use crate::quorum::QuorumVerifier;
 
+    /// Each txn has 10 bytes.
     fn history(start: Zxid, zxids: &[(u32, u32)]) -> History {
         let entry = |&(epoch, counter): &(u32, u32)| Entry {
             zxid: Zxid::new(epoch, counter),
-            txn: [].into(),
+            txn: [0; 10].into(),
         };
         History::new(start, zxids.iter().map(entry).collect())
     }
@@ -270,7 +292,7 @@ mod tests {
             Some(Zxid::new(1, 2))
         );
         assert_eq!(history.deliver_next(Zxid::new(1, 2)), None);
-        history.trim(0);
+        history.trim(0, usize::MAX);
         assert_eq!(
             (history.start(), history.last()),
             (Zxid::new(1, 2), Zxid::new(1, 3))
@@ -284,5 +306,39 @@ mod tests {
             (history.start(), history.last(), history.delivered()),
             (Zxid::new(1, 1), Zxid::new(1, 1), Zxid::new(1, 1))
         );
+    }
+
+    #[test]
+    fn the_window_is_bounded_by_bytes_too() {
+        let mut history = history(Zxid::ZERO, &[(1, 1), (1, 2), (1, 3), (1, 4)]);
+        history.deliver_next(Zxid::new(1, 1));
+        history.deliver_next(Zxid::new(1, 2));
+        history.deliver_next(Zxid::new(1, 3));
+        history.trim(100, 25);
+        assert_eq!(history.start(), Zxid::new(1, 2), "20 bytes are left");
+        history.trim(100, 0);
+        assert_eq!(history.start(), Zxid::new(1, 3), "what is not delivered stays");
+        assert_eq!(history.backlog(), (1, 10));
+    }
+
+    #[test]
+    fn the_backlog_is_what_is_not_delivered() {
+        let mut history = history(Zxid::ZERO, &[(1, 1), (1, 2), (1, 3)]);
+        assert_eq!(history.backlog(), (3, 30));
+        history.deliver_next(Zxid::new(1, 1));
+        assert_eq!(history.backlog(), (2, 20));
+        history.truncate(Zxid::new(1, 2));
+        assert_eq!(history.backlog(), (1, 10));
+        history.truncate(Zxid::ZERO);
+        assert_eq!(history.backlog(), (0, 0));
+        history.append(Entry {
+            zxid: Zxid::new(2, 1),
+            txn: [0; 7].into(),
+        });
+        assert_eq!(history.backlog(), (1, 7));
+        history.note_all_delivered();
+        assert_eq!(history.backlog(), (0, 0));
+        history.trim(0, 0);
+        assert_eq!(history.start(), Zxid::new(2, 1));
     }
 }

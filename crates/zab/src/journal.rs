@@ -47,7 +47,7 @@ pub enum Write {
 /// What of a write is to be known when it is durable.
 #[derive(Debug)]
 enum InFlight {
-    Append(Zxid),
+    Append { zxid: Zxid, length: usize },
     Truncate(Zxid),
     Install(History),
     AcceptedEpoch(u32),
@@ -85,6 +85,8 @@ pub(crate) struct Journal {
     current_epoch: u32,
     /// With the role that asked for each.
     in_flight: VecDeque<(u64, InFlight)>,
+    /// The length of the txns among them.
+    in_flight_bytes: usize,
     next_write: u64,
     /// A write failed: what the disk holds is not known until it is read again.
     failed: bool,
@@ -99,6 +101,7 @@ impl Journal {
             accepted_epoch: recovered.accepted_epoch,
             current_epoch: recovered.current_epoch,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             next_write: 1,
             failed: false,
         }
@@ -110,6 +113,11 @@ impl Journal {
 
     pub(crate) fn current_epoch(&self) -> u32 {
         self.current_epoch
+    }
+
+    /// How much is not durable: writes, and the bytes of their txns.
+    pub(crate) fn backlog(&self) -> (usize, usize) {
+        (self.in_flight.len(), self.in_flight_bytes)
     }
 
     /// Whether nothing is on its way, and everything arrived.
@@ -127,7 +135,9 @@ impl Journal {
         let in_flight = match write {
             Write::Append(entry) => {
                 self.history.append(entry.clone());
-                InFlight::Append(entry.zxid)
+                let (zxid, length) = (entry.zxid, entry.txn.len());
+                self.in_flight_bytes += length;
+                InFlight::Append { zxid, length }
             }
             Write::Truncate { to, .. } => InFlight::Truncate(*to),
             Write::Install { zxid, entries, .. } => InFlight::Install(History::new(*zxid, entries.clone())),
@@ -158,7 +168,10 @@ impl Journal {
 
     fn adopt(&mut self, done: InFlight, refused: bool) -> Done {
         match done {
-            InFlight::Append(zxid) => Done::Appended(zxid),
+            InFlight::Append { zxid, length } => {
+                self.in_flight_bytes -= length;
+                Done::Appended(zxid)
+            }
             InFlight::Truncate(_) if refused => Done::TruncateRefused,
             InFlight::Truncate(to) => {
                 self.history.truncate(to);

@@ -119,8 +119,16 @@ impl Leader {
         (self.phase == Phase::Broadcast && !used_up).then(|| self.last_proposed.next())
     }
 
-    pub(crate) fn handle_connected(&mut self, link: LinkId, context: &Context) {
+    /// Who dials tells at once who it is. Of those that do not, the latest may still.
+    pub(crate) fn handle_connected(&mut self, link: LinkId, context: &mut Context) {
         self.learners.insert(link, LearnerProgress::new(context.now_ms));
+        let mut unnamed = self.learners.iter().filter(|(_, l)| l.step == Step::Connected);
+        let oldest = unnamed.next().map(|(link, _)| *link);
+        if let Some(oldest) = oldest
+            && 1 + unnamed.count() > context.settings.unnamed_links_max
+        {
+            self.drop_learner(oldest, context);
+        }
     }
 
     pub(crate) fn handle_closed(&mut self, link: LinkId, _context: &mut Context) -> Next {
@@ -207,6 +215,15 @@ impl Leader {
         }
         if context.settings.quorum.is_member(server) {
             context.epoch_heard = context.epoch_heard.max(accepted_epoch);
+        } else {
+            let is_stranger = |l: &LearnerProgress| {
+                l.step > Step::Connected && !context.settings.quorum.is_member(l.server)
+            };
+            let strangers = self.learners.values().filter(|l| is_stranger(l)).count();
+            if strangers > context.settings.strangers_max {
+                self.drop_learner(link, context);
+                return Ok(());
+            }
         }
         let Some(learner) = self.learners.get_mut(&link) else {
             return Ok(());
@@ -412,6 +429,19 @@ impl Leader {
         after: Zxid,
         context: &mut Context,
     ) {
+        // The learner keeps all of it in memory, and may not be ready to: a snapshot is no burden.
+        let backlog_entries_max = context.settings.backlog_entries_max / 2;
+        let backlog_bytes_max = context.settings.backlog_bytes_max / 2;
+        let window = context.history().after(after);
+        let (mut count, mut bytes) = (0, 0);
+        for entry in entries.iter().chain(window) {
+            count += 1;
+            bytes += entry.txn.len();
+        }
+        if count > backlog_entries_max || bytes > backlog_bytes_max {
+            self.send_snapshot(link, context);
+            return;
+        }
         context.send(link, method);
         self.send_committed(link, entries, after, context);
         self.send_new_leader(link, context);
@@ -519,6 +549,13 @@ impl Leader {
             }
         }
         context.write(Write::Append(entry));
+        // Whoever leads next must be able to bring a learner through all of it.
+        let (entries, bytes) = context.history().backlog();
+        if entries > context.settings.backlog_entries_max / 2
+            || bytes > context.settings.backlog_bytes_max / 2
+        {
+            return Err(Reason::BacklogTooLarge);
+        }
         Ok(())
     }
 

@@ -66,6 +66,8 @@ pub(crate) struct Learner {
     pending: VecDeque<Entry>,
     /// How many of `pending` were committed after NEWLEADER.
     pending_committed: usize,
+    /// How many txns came before UPTODATE, and their bytes.
+    received: (usize, usize),
 }
 
 impl Learner {
@@ -87,6 +89,7 @@ impl Learner {
             synced: Vec::new(),
             pending: VecDeque::new(),
             pending_committed: 0,
+            received: (0, 0),
         }
     }
 
@@ -213,6 +216,35 @@ impl Learner {
 
     pub(crate) fn handle_message(&mut self, message: Message, context: &mut Context) -> Next {
         self.note_heard(context);
+        self.take(message, context)
+            .or_else(|reason| self.ask_for_snapshot_or_end(reason, context))
+    }
+
+    /// When the history cannot be mended by what the leader sends, a snapshot is asked for over a new link: at once,
+    /// because a leader that needs this server for its quorum would be given up in every epoch anew. A second time,
+    /// or when something is written already, it is a reason to look for a leader.
+    fn ask_for_snapshot_or_end(&mut self, reason: Reason, context: &mut Context) -> Next {
+        let by_txns = !matches!(self.base, Base::Snapshot { .. });
+        let helps = match reason {
+            Reason::Fault(PeerFault::ProposalGap { .. }) | Reason::TruncateRefused => true,
+            Reason::BacklogTooLarge => self.step == Step::Receiving && by_txns,
+            _ => false,
+        };
+        if !helps {
+            return Err(reason);
+        }
+        let asked_before = context.resync_epoch == Some(self.epoch);
+        context.resync_epoch = Some(self.epoch);
+        if asked_before || !matches!(self.step, Step::Receiving | Step::Truncating) {
+            return Err(reason);
+        }
+        self.close(context);
+        context.timers.stop_all();
+        *self = Learner::start(self.leader, context);
+        Ok(())
+    }
+
+    fn take(&mut self, message: Message, context: &mut Context) -> Next {
         match message {
             Message::LeaderInfo { epoch } => self.handle_leader_info(epoch, context),
             Message::Diff(_) => self.handle_diff(context),
@@ -333,18 +365,36 @@ impl Learner {
         }
     }
 
-    /// Whether the proposal comes next. Otherwise something is missing, and a snapshot is asked for next time.
-    fn check_follows(&self, last: Zxid, zxid: Zxid, context: &mut Context) -> Next {
+    /// Whether the proposal comes next. Otherwise something is missing.
+    fn check_follows(last: Zxid, zxid: Zxid, context: &Context) -> Next {
         if follows(last, zxid) || (zxid > last && !context.guards(PlantedBug::GapsAccepted)) {
             return Ok(());
         }
-        context.resync_epoch = Some(self.epoch);
         Err(Reason::Fault(PeerFault::ProposalGap { last, got: zxid }))
     }
 
     /// A snapshot may contain what was proposed while it was taken.
     fn is_in_snapshot(&self, zxid: Zxid) -> bool {
         matches!(self.base, Base::Snapshot { zxid: end, .. } if zxid <= end)
+    }
+
+    /// What comes before UPTODATE is kept in memory.
+    fn check_received(&mut self, entry: &Entry, context: &Context) -> Next {
+        self.received.0 += 1;
+        self.received.1 += entry.txn.len();
+        if is_over(self.received, context) {
+            return Err(Reason::BacklogTooLarge);
+        }
+        Ok(())
+    }
+
+    /// What the leader proposes waits in memory for the disk and for its commit.
+    fn check_backlog(context: &Context) -> Next {
+        if is_over(context.history().backlog(), context) || is_over(context.journal.backlog(), context) {
+            Err(Reason::BacklogTooLarge)
+        } else {
+            Ok(())
+        }
     }
 
     fn handle_proposal(&mut self, entry: Entry, context: &mut Context) -> Next {
@@ -355,7 +405,8 @@ impl Learner {
             | Step::SavingHistory
             | Step::SavingEpoch
             | Step::AwaitingUpToDate => {
-                self.check_follows(self.tail, entry.zxid, context)?;
+                Self::check_follows(self.tail, entry.zxid, context)?;
+                self.check_received(&entry, context)?;
                 self.tail = entry.zxid;
                 self.pending.push_back(entry);
                 Ok(())
@@ -363,9 +414,9 @@ impl Learner {
             // An observer is informed of commits; a proposal is of no use to it.
             Step::Broadcast if self.observer => Ok(()),
             Step::Broadcast => {
-                self.check_follows(context.history().last(), entry.zxid, context)?;
+                Self::check_follows(context.history().last(), entry.zxid, context)?;
                 self.log(entry, context);
-                Ok(())
+                Self::check_backlog(context)
             }
             Step::Connecting | Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync => {
                 Err(Reason::Fault(PeerFault::Unexpected))
@@ -408,10 +459,10 @@ impl Learner {
     fn handle_inform(&mut self, entry: Entry, context: &mut Context) -> Next {
         let zxid = entry.zxid;
         if self.step == Step::Broadcast {
-            self.check_follows(context.history().last(), zxid, context)?;
+            Self::check_follows(context.history().last(), zxid, context)?;
             context.write(Write::Append(entry));
             context.deliver_through(zxid);
-            return Ok(());
+            return Self::check_backlog(context);
         }
         self.handle_proposal(entry, context)?;
         self.handle_commit(zxid, context)
@@ -544,8 +595,7 @@ impl Learner {
             (Step::SavingAcceptedEpoch, Done::AcceptedEpoch) => self.promise(context),
             (Step::Truncating, Done::Truncated) => return self.save_synced(context),
             (Step::Truncating, Done::TruncateRefused) => {
-                context.resync_epoch = Some(self.epoch);
-                return Err(Reason::TruncateRefused);
+                return self.ask_for_snapshot_or_end(Reason::TruncateRefused, context);
             }
             (Step::SavingHistory, Done::Appended(_) | Done::Installed | Done::CurrentEpoch) => {
                 return self.save_epoch_when_history_is_durable(context);
@@ -560,4 +610,8 @@ impl Learner {
         }
         Ok(())
     }
+}
+
+fn is_over((entries, bytes): (usize, usize), context: &Context) -> bool {
+    entries > context.settings.backlog_entries_max || bytes > context.settings.backlog_bytes_max
 }

@@ -34,6 +34,20 @@ pub struct Settings {
     pub connect_tries_max: u32,
     /// How many delivered txns are kept in memory for learners that come late (`commitLogCount`).
     pub window_entries_max: usize,
+    /// How many bytes of delivered txns are kept in memory for them.
+    pub window_bytes_max: usize,
+    /// How many txns a learner keeps in memory that are not delivered or not durable: those of a synchronisation
+    /// before UPTODATE, and later those that are proposed and not committed. When there are more it gives up its
+    /// leader, or asks for a snapshot when it was being synchronised by txns. A leader gives up when half as many
+    /// are proposed and not committed.
+    pub backlog_entries_max: usize,
+    /// The same in bytes.
+    pub backlog_bytes_max: usize,
+    /// How many connections a leader keeps that have not told who they are. When there are more it closes the
+    /// oldest.
+    pub unnamed_links_max: usize,
+    /// How many servers that are not in the configuration a leader serves; later ones are refused.
+    pub strangers_max: usize,
     /// The last counter of an epoch that is proposed; then a new epoch begins. `0xffff_fffe` in production, small
     /// in tests.
     pub counter_max: u32,
@@ -58,6 +72,11 @@ impl Settings {
             connect_retry_ms: 10,
             connect_tries_max: 10,
             window_entries_max: 500,
+            window_bytes_max: 64 << 20,
+            backlog_entries_max: 1_000_000,
+            backlog_bytes_max: 512 << 20,
+            unnamed_links_max: 64,
+            strangers_max: 16,
             counter_max: u32::MAX - 1,
             #[cfg(feature = "planted-bugs")]
             planted: Vec::new(),

@@ -216,6 +216,8 @@ pub enum Reason {
     LaterEpochPromised,
     /// The history on disk has nothing to be truncated to; a snapshot will be asked for.
     TruncateRefused,
+    /// There are more txns than a server keeps in memory before they are durable and delivered.
+    BacklogTooLarge,
     /// A write to disk failed.
     DiskFailed,
     /// The peer broke the protocol.
@@ -329,7 +331,14 @@ impl Context {
         while let Some(entry) = self.journal.history.deliver_next(zxid) {
             self.actions.push_back(Action::Deliver(entry));
         }
-        self.journal.history.trim(self.settings.window_entries_max);
+        self.trim_window();
+    }
+
+    fn trim_window(&mut self) {
+        let settings = &self.settings;
+        self.journal
+            .history
+            .trim(settings.window_entries_max, settings.window_bytes_max);
     }
 
     pub(crate) fn serve(&mut self, epoch: u32, leader: ServerId) {
@@ -359,7 +368,7 @@ impl Zab {
             recovered.accepted_epoch
         );
         let election = Election::new(&settings);
-        let context = Context {
+        let mut context = Context {
             settings,
             journal: Journal::new(recovered),
             timers: Timers::default(),
@@ -370,6 +379,7 @@ impl Zab {
             serving: None,
             actions: VecDeque::new(),
         };
+        context.trim_window();
         let mut zab = Zab {
             context,
             election,
@@ -626,7 +636,7 @@ impl Zab {
 
     fn handle_learner_connected(&mut self, link: LinkId) -> Next {
         match &mut self.role {
-            Role::Leading(leader) => leader.handle_connected(link, &self.context),
+            Role::Leading(leader) => leader.handle_connected(link, &mut self.context),
             Role::Settling(_) | Role::Looking | Role::Learning(_) => {
                 self.context.push(Action::CloseLink(link))
             }

@@ -27,7 +27,7 @@ const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
     (PlantedBug::ForwardAfterNewLeader, 100),
     (PlantedBug::CounterNotWatched, 10),
     (PlantedBug::LeadWithoutQuorum, 50),
-    (PlantedBug::VoteKeepsOldEpoch, 100),
+    (PlantedBug::VoteKeepsOldEpoch, 10),
     (PlantedBug::NewLeaderBeforeSnapshotSent, 20),
 ];
 

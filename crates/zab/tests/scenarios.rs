@@ -2,7 +2,7 @@
 
 mod driver;
 
-use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, written, z};
+use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, settings, written, z};
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{Action, Event, LearnerView, LinkId, Message, PeerFault, Reason, Write, WriteId};
 
@@ -16,14 +16,13 @@ fn who_cannot_be_truncated_asks_for_everything() {
     let refused = follower.tell(Event::TruncateRefused {
         write: WriteId(follower.last_write),
     });
-    assert_eq!(ended(&refused), Some(Reason::TruncateRefused));
     assert_eq!(
         follower.zab.last_zxid(),
         z(4, 7),
         "what it has is kept: it may have voted for it"
     );
 
-    let link = follower.find_leader();
+    let link = follower.dial_again(&refused);
     let answer = sent(&follower.hear(link, Message::LeaderInfo { epoch: 5 }));
     let denied = Message::AckEpoch {
         last_zxid: Zxid::ZERO,
@@ -49,11 +48,8 @@ fn the_history_is_denied_to_the_leader_that_has_the_promise_and_to_no_other() {
     let mut follower = Server::follower(recovered(4, &[z(4, 1)], Zxid::ZERO), 5, &[]);
     follower.hear(LINK, Message::Diff(z(4, 3)));
     let gap = follower.hear(LINK, Message::Proposal(entry(z(4, 3))));
-    let fault = PeerFault::ProposalGap {
-        last: z(4, 1),
-        got: z(4, 3),
-    };
-    assert_eq!(ended(&gap), Some(Reason::Fault(fault)));
+    let link = follower.dial_again(&gap);
+    follower.tell(Event::LinkClosed { link });
     let link = follower.find_leader();
     follower.hear(link, Message::LeaderInfo { epoch: 6 });
     let told = Message::AckEpoch {
@@ -63,13 +59,45 @@ fn the_history_is_denied_to_the_leader_that_has_the_promise_and_to_no_other() {
     assert_eq!(sent(&follower.settle_disk()), [told]);
 }
 
+#[test]
+fn a_leader_that_does_not_mend_the_history_when_asked_is_given_up() {
+    let mut follower = Server::follower(recovered(4, &[z(4, 1)], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Diff(z(4, 3)));
+    let gap = follower.hear(LINK, Message::Proposal(entry(z(4, 3))));
+    let link = follower.dial_again(&gap);
+    follower.hear(link, Message::LeaderInfo { epoch: 5 });
+    follower.hear(link, Message::Diff(z(4, 3)));
+    let again = follower.hear(link, Message::Proposal(entry(z(4, 3))));
+    let fault = PeerFault::ProposalGap {
+        last: Zxid::ZERO,
+        got: z(4, 3),
+    };
+    assert_eq!(ended(&again), Some(Reason::Fault(fault)));
+}
+
+#[test]
+fn a_leader_sends_a_snapshot_when_a_diff_would_be_more_than_a_learner_keeps() {
+    for (backlog_entries_max, expected) in [(6, Message::Diff(z(4, 4))), (5, Message::Snap(z(4, 4)))] {
+        let mut settings = settings(3, &[]);
+        settings.backlog_entries_max = backlog_entries_max;
+        let history: Vec<Zxid> = (1..=4).map(|counter| z(4, counter)).collect();
+        let mut leader = Server::leader_with(settings, recovered(4, &history, Zxid::ZERO));
+        let link = leader.learner(2, 4);
+        let ack_epoch = Message::AckEpoch {
+            last_zxid: z(4, 1),
+            current_epoch: Some(4),
+        };
+        assert_eq!(sent(&leader.hear(link, ack_epoch))[0], expected);
+    }
+}
+
 /// A DIFF from the very beginning to a server that denied its history replaces that history.
 #[test]
 fn a_diff_from_the_beginning_replaces_a_denied_history() {
     let mut follower = Server::follower(recovered(4, &[z(3, 1), z(4, 7)], Zxid::ZERO), 5, &[]);
     follower.hear(LINK, Message::Diff(z(4, 9)));
-    follower.hear(LINK, Message::Proposal(entry(z(4, 9))));
-    let link = follower.find_leader();
+    let gap = follower.hear(LINK, Message::Proposal(entry(z(4, 9))));
+    let link = follower.dial_again(&gap);
     follower.hear(link, Message::LeaderInfo { epoch: 5 });
     follower.hear(link, Message::Diff(z(1, 1)));
     follower.hear(link, Message::Proposal(entry(z(1, 1))));
@@ -371,6 +399,152 @@ fn a_follower_that_answers_pings_but_not_proposals_is_dropped() {
         leader.zab.next_zxid(),
         Some(z(5, 2)),
         "the leader goes on with the other"
+    );
+}
+
+/// Who cannot keep the txns that it lacks in memory gets a snapshot, which it need not keep there.
+#[test]
+fn a_follower_that_would_have_to_keep_too_much_asks_for_a_snapshot() {
+    // A txn of the tests has 8 bytes.
+    for (entries_max, bytes_max) in [(2, usize::MAX), (usize::MAX, 20)] {
+        let mut settings = settings(1, &[]);
+        settings.backlog_entries_max = entries_max;
+        settings.backlog_bytes_max = bytes_max;
+        let mut follower = Server::follower_with(settings, recovered(4, &[z(4, 1)], Zxid::ZERO), 5);
+        follower.hear(LINK, Message::Diff(z(4, 9)));
+        for counter in 2..=3 {
+            assert_eq!(
+                ended(&follower.hear(LINK, Message::Proposal(entry(z(4, counter))))),
+                None
+            );
+            assert_eq!(ended(&follower.hear(LINK, Message::Commit(z(4, counter)))), None);
+        }
+        let third = follower.hear(LINK, Message::Proposal(entry(z(4, 4))));
+        let link = follower.dial_again(&third);
+        let denied = Message::AckEpoch {
+            last_zxid: Zxid::ZERO,
+            current_epoch: None,
+        };
+        let answer = sent(&follower.hear(link, Message::LeaderInfo { epoch: 5 }));
+        assert_eq!(answer, [denied]);
+        follower.hear(link, Message::Snap(z(4, 9)));
+        follower.tell(Event::SnapshotReceived { link });
+        follower.hear(link, Message::NewLeader { epoch: 5 });
+        follower.settle_disk();
+        assert_eq!(ended(&follower.hear(link, Message::UpToDate)), None);
+    }
+}
+
+#[test]
+fn a_follower_keeps_a_bounded_number_of_txns_that_are_not_durable_or_not_committed() {
+    let serving = || {
+        let mut settings = settings(1, &[]);
+        settings.backlog_entries_max = 3;
+        let mut follower = Server::follower_with(settings, recovered(4, &[], Zxid::ZERO), 5);
+        follower.hear(LINK, Message::Diff(Zxid::ZERO));
+        follower.hear(LINK, Message::NewLeader { epoch: 5 });
+        follower.settle_disk();
+        follower.hear(LINK, Message::UpToDate);
+        follower
+    };
+    // Its leader commits nothing.
+    let mut follower = serving();
+    for counter in 1..=3 {
+        assert_eq!(
+            ended(&follower.hear(LINK, Message::Proposal(entry(z(5, counter))))),
+            None
+        );
+        follower.settle_disk();
+    }
+    let fourth = follower.hear(LINK, Message::Proposal(entry(z(5, 4))));
+    assert_eq!(ended(&fourth), Some(Reason::BacklogTooLarge));
+    // Its disk stands still.
+    let mut follower = serving();
+    for counter in 1..=3 {
+        assert_eq!(
+            ended(&follower.hear(LINK, Message::Proposal(entry(z(5, counter))))),
+            None
+        );
+        follower.hear(LINK, Message::Commit(z(5, counter)));
+    }
+    let fourth = follower.hear(LINK, Message::Proposal(entry(z(5, 4))));
+    assert_eq!(ended(&fourth), Some(Reason::BacklogTooLarge));
+    // Neither.
+    let mut follower = serving();
+    for counter in 1..=100 {
+        follower.hear(LINK, Message::Proposal(entry(z(5, counter))));
+        follower.settle_disk();
+        assert_eq!(ended(&follower.hear(LINK, Message::Commit(z(5, counter)))), None);
+    }
+}
+
+#[test]
+fn a_leader_whose_proposals_are_not_committed_gives_up() {
+    let mut settings = settings(3, &[]);
+    settings.backlog_entries_max = 7;
+    let mut leader = Server::leader_with(settings, recovered(4, &[], Zxid::ZERO));
+    let propose = |leader: &mut Server, counter| {
+        let txn = entry(z(5, counter)).txn;
+        let zxid = z(5, counter);
+        let actions = leader.tell(Event::Propose { zxid, txn });
+        leader.settle_disk();
+        ended(&actions)
+    };
+    for counter in 1..=20 {
+        assert_eq!(propose(&mut leader, counter), None);
+        leader.hear(LINK, Message::Ack(z(5, counter)));
+    }
+    for counter in 21..=23 {
+        assert_eq!(propose(&mut leader, counter), None);
+    }
+    assert_eq!(propose(&mut leader, 24), Some(Reason::BacklogTooLarge));
+}
+
+#[test]
+fn connections_that_do_not_tell_who_they_are_are_few_and_go_in_time() {
+    let mut settings = settings(3, &[]);
+    settings.unnamed_links_max = 3;
+    let mut leader = Server::leader_with(settings, recovered(4, &[], Zxid::ZERO));
+    let connect = |leader: &mut Server, link| leader.tell(Event::LearnerConnected { link: LinkId(link) });
+    for link in 101..=103 {
+        assert_eq!(connect(&mut leader, link), []);
+    }
+    assert_eq!(connect(&mut leader, 104), [Action::CloseLink(LinkId(101))]);
+    let mut closed = Vec::new();
+    for _ in 0..5 {
+        leader.hear(LINK, Message::Pong(z(5, 0), [].into()));
+        closed.extend(
+            leader
+                .wait_ms(4_200)
+                .into_iter()
+                .filter(|action| matches!(action, Action::CloseLink(_))),
+        );
+    }
+    let others = [102, 103, 104].map(|link| Action::CloseLink(LinkId(link)));
+    assert_eq!(closed, others, "after initLimit");
+    assert_eq!(leader.zab.learners().count(), 1, "the follower stays");
+}
+
+#[test]
+fn a_leader_serves_a_bounded_number_of_servers_that_are_not_in_its_configuration() {
+    let mut settings = settings(3, &[]);
+    settings.strangers_max = 2;
+    let mut leader = Server::leader_with(settings, recovered(4, &[], Zxid::ZERO));
+    for id in 50..52 {
+        let link = leader.learner(id, 4);
+        assert!(leader.zab.learners().any(|learner| learner.link == link), "{id}");
+    }
+    let refused = leader.late_learner(52, 4);
+    assert!(matches!(refused[..], [Action::CloseLink(_)]), "{refused:?}");
+    let link = leader.learner(51, 4);
+    assert!(
+        leader.zab.learners().any(|learner| learner.link == link),
+        "who comes again takes its own place"
+    );
+    let link = leader.learner(2, 4);
+    assert!(
+        leader.zab.learners().any(|learner| learner.link == link),
+        "members are always served"
     );
 }
 

@@ -44,6 +44,7 @@ fn every_storm_keeps_the_invariants_and_ends_in_progress() {
         ("fuzzy SNAP", total.fuzzy_snaps),
         ("reading the log", total.disk_reads),
         ("rollover", total.rollovers),
+        ("backlog too large", total.backlogs),
         ("crashes", total.crashes),
         ("failing disk", total.disk_failures),
         ("pause", total.pauses),

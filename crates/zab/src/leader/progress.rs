@@ -96,10 +96,10 @@ impl LearnerProgress {
 
     /// Whether it was silent, or did not acknowledge, for too long.
     pub(super) fn is_late(&self, now_ms: u64, sync_limit_ms: u64, init_limit_ms: u64) -> bool {
-        let silence_max = if self.step == Step::Active {
-            sync_limit_ms
-        } else {
-            init_limit_ms + sync_limit_ms
+        let silence_max = match self.step {
+            Step::Active => sync_limit_ms,
+            Step::Connected => init_limit_ms,
+            _ => init_limit_ms + sync_limit_ms,
         };
         let unacked_for = |sent: Option<(Zxid, u64)>| sent.map_or(0, |(_, at_ms)| now_ms - at_ms);
         now_ms - self.heard_ms > silence_max

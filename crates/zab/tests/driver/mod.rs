@@ -135,6 +135,21 @@ impl Server {
         incarnation.expect("it dials the leader")
     }
 
+    /// It closed its link to the leader to open another.
+    pub(crate) fn dial_again(&mut self, actions: &[Action]) -> LinkId {
+        let [
+            Action::CloseLink(LINK),
+            Action::ConnectToLeader {
+                leader: ServerId(3),
+                incarnation,
+            },
+        ] = actions
+        else {
+            panic!("{actions:?}");
+        };
+        self.connect(*incarnation)
+    }
+
     pub(crate) fn connect(&mut self, incarnation: Incarnation) -> LinkId {
         self.links += 1;
         let link = LinkId(self.links);

@@ -90,6 +90,18 @@ impl World {
     pub(super) fn check_vote(&mut self, at: Place, to: ServerId, notification: &Notification) {
         let server = &self.servers[at];
         let vote = notification.vote;
+        // Those who join later must find votes that agree, of whatever election they come from.
+        if let Some(running) = &server.running
+            && let Some(epoch) = running.serving
+            && notification.state != PeerState::Looking
+        {
+            assert_eq!(
+                vote.peer_epoch,
+                i64::from(epoch),
+                "S12: {} serves in this epoch and tells another",
+                at + 1
+            );
+        }
         if notification.state == PeerState::Looking
             && vote.leader == server.id
             && voters_of(&server.settings).contains(&to)

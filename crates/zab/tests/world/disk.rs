@@ -15,6 +15,8 @@ pub(super) struct SimDisk {
     purged: Zxid,
     /// What the snapshot of the last installation showed, effects of later txns included.
     snapshot: Vec<Entry>,
+    /// The zxid of that snapshot: there is nothing on disk to go back further.
+    snapshot_end: Zxid,
     queued: VecDeque<(WriteId, Write, Vec<Entry>)>,
 }
 
@@ -144,7 +146,7 @@ impl SimDisk {
                         .history
                         .get(keep)
                         .is_some_and(|e| e.zxid.epoch() == to.epoch());
-                if !self.contains(to) && !begins_epoch {
+                if (!self.contains(to) && !begins_epoch) || to < self.snapshot_end {
                     return false;
                 }
                 self.history.truncate(keep);
@@ -154,6 +156,7 @@ impl SimDisk {
                 self.history = through(&staged, zxid);
                 assert_eq!(self.last(), zxid, "SNAP told its end");
                 self.snapshot = staged;
+                self.snapshot_end = zxid;
                 self.purged = zxid;
                 self.history.extend(entries);
             }

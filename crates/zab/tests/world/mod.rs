@@ -121,6 +121,7 @@ pub(crate) struct Stats {
     pub(crate) disk_reads: u64,
     pub(crate) refused_truncs: u64,
     pub(crate) rollovers: u64,
+    pub(crate) backlogs: u64,
     pub(crate) disk_failures: u64,
     pub(crate) pauses: u64,
 }
@@ -279,7 +280,7 @@ impl World {
                 running.serving = None;
                 running.leads = None;
                 self.stats.rollovers += u64::from(reason == Reason::CounterUsedUp);
-                self.stats.refused_truncs += u64::from(reason == Reason::TruncateRefused);
+                self.stats.backlogs += u64::from(reason == Reason::BacklogTooLarge);
                 self.say(|| format!("{} looks for a leader: {reason:?}", at + 1));
             }
             Action::AnswerPing { link, zxid } => {
@@ -344,6 +345,7 @@ impl World {
         if self.rng.u8(..) < 20 {
             self.servers[at].disk.purge(&mut self.rng);
         }
+        self.stats.refused_truncs += u64::from(matches!(turn.event, Event::TruncateRefused { .. }));
         self.tell(at, turn.event);
     }
 
@@ -462,6 +464,7 @@ impl Stats {
         self.disk_reads += other.disk_reads;
         self.refused_truncs += other.refused_truncs;
         self.rollovers += other.rollovers;
+        self.backlogs += other.backlogs;
         self.disk_failures += other.disk_failures;
         self.pauses += other.pauses;
     }

@@ -131,6 +131,13 @@ impl World {
         settings.tick_ms = pick(&mut rng, &[20, 100]);
         settings.election_settle_ms = pick(&mut rng, &[0, 10, 50]);
         settings.window_entries_max = pick(&mut rng, &[0, 1, 5, 20, 500]);
+        // From a source of their own, so that the storms of known seeds stay what they were.
+        let mut limits_rng = fastrand::Rng::with_seed(!seed);
+        settings.window_bytes_max = pick(&mut limits_rng, &[0, 40, 64 << 20, 64 << 20]);
+        if limits_rng.u8(..) < 40 {
+            settings.backlog_entries_max = settings.window_entries_max + 30;
+        }
+        settings.unnamed_links_max = pick(&mut limits_rng, &[2, 64]);
         settings.counter_max = pick(&mut rng, &[3, 20, u32::MAX - 1, u32::MAX - 1]);
         settings.planted = planted.into_iter().collect();
         if rng.bool() {

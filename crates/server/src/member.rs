@@ -242,6 +242,9 @@ fn describe(reason: Reason) -> String {
         Reason::TruncateRefused => {
             "the history has nothing to be truncated to; a snapshot will be asked for".to_owned()
         }
+        Reason::BacklogTooLarge => {
+            "more txns came than are kept in memory before they are durable and delivered".to_owned()
+        }
         Reason::DiskFailed => "a write to disk failed".to_owned(),
         Reason::Fault(PeerFault::StaleEpoch { accepted, theirs }) => {
             format!("the leader's epoch {theirs:x} is older than the promised {accepted:x}")

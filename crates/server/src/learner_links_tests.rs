@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::channels::{CoreHandle, CoreMessage, LinkMessage};
+use crate::channels::{CoreHandle, CoreMessage, DiskJob, DiskQueue, DiskQueueFill, LinkMessage};
 use crate::config::{EnsembleConfig, Groups, Member, PeerAddress};
 use crate::peer_link::OUTBOX_BYTES_MAX;
 
@@ -26,6 +26,7 @@ const PACKET_BYTES_MAX: usize = 4 * 1024 * 1024;
 struct Side {
     links: LearnerLinks,
     messages: Receiver<CoreMessage>,
+    disk: Arc<DiskQueueFill>,
     shared: Arc<Shared>,
     storage: Storage,
     _dir: TempDir,
@@ -109,9 +110,10 @@ fn side(me: i64, znodes: i64, runtime: &Runtime) -> Side {
     }
     let shared = Arc::new(Shared::new(replica, CoreSettings::default()));
     let (sender, messages) = channel();
+    let disk = Arc::new(DiskQueueFill::default());
     let context = LinkContext {
         core: CoreHandle::new(sender),
-        disk: Arc::default(),
+        disk: disk.clone(),
         shared: shared.clone(),
         storage: storage.clone(),
         packet_bytes_max: PACKET_BYTES_MAX,
@@ -119,6 +121,7 @@ fn side(me: i64, znodes: i64, runtime: &Runtime) -> Side {
     Side {
         links: LearnerLinks::new(config(me), context, runtime.handle().clone()),
         messages,
+        disk,
         shared,
         storage,
         _dir: dir,
@@ -328,6 +331,30 @@ fn a_learner_that_does_not_read_loses_its_link_when_too_much_waits_for_it() {
     }
     assert!(leader.closed(link));
     drop(silent);
+}
+
+#[test]
+fn packets_are_left_in_the_socket_while_too_much_waits_for_the_disk() {
+    let mut pair = pair(0);
+    let (sender, jobs) = channel();
+    let queue = DiskQueue::new(sender, pair.learner.disk.clone());
+    let txn = |bytes: usize| DiskJob::Append {
+        zxid: Zxid(1),
+        entry: vec![0; bytes],
+    };
+    queue.send(vec![txn(64 * 1024 * 1024)]);
+    pair.leader.links.send(pair.down, &proposal(1, 10));
+    pair.leader.links.flush();
+    let silence = Duration::from_millis(100);
+    assert!(
+        pair.learner.messages.recv_timeout(silence).is_err(),
+        "a packet was taken"
+    );
+    queue.send(vec![txn(10)]);
+    for _ in 0..2 {
+        pair.learner.disk.done(DiskJob::cost(&jobs.recv().unwrap()));
+    }
+    assert_eq!(pair.learner.received(1), [proposal(1, 10)]);
 }
 
 #[test]

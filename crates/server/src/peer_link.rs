@@ -277,9 +277,37 @@ async fn write(id: LinkId, inner: &Inner, context: &LinkContext) -> Result<(), S
     }
 }
 
+/// Tells twice per tick that a snapshot goes on, which may take longer than a peer may be silent.
+struct SnapshotProgress {
+    link: LinkId,
+    told: std::time::Instant,
+    interval: Duration,
+}
+
+impl SnapshotProgress {
+    fn begin(link: LinkId, context: &LinkContext) -> SnapshotProgress {
+        SnapshotProgress {
+            link,
+            told: std::time::Instant::now(),
+            interval: Duration::from_millis(context.shared.settings.tick_ms / 2),
+        }
+    }
+
+    fn tell(&mut self, context: &LinkContext) {
+        if self.told.elapsed() >= self.interval {
+            self.told = std::time::Instant::now();
+            let link = self.link;
+            context
+                .core
+                .submit(Event::Ensemble(ZabEvent::SnapshotProgress { link }));
+        }
+    }
+}
+
 /// Walks the tree and sends it, at the pace of the socket.
 async fn send_snapshot(id: LinkId, inner: &Inner, context: &LinkContext) -> Result<(), String> {
     let begun = std::time::Instant::now();
+    let mut progress = SnapshotProgress::begin(id, context);
     let (mut stream, mut chunk, mut sent) = (None, Vec::new(), 0_u64);
     loop {
         if !inner.is_open() {
@@ -298,6 +326,7 @@ async fn send_snapshot(id: LinkId, inner: &Inner, context: &LinkContext) -> Resu
             .map_err(|error| format!("walking the tree ended: {error}"))?;
         inner.write_all(&bytes).await.map_err(|error| error.to_string())?;
         sent += bytes.len() as u64;
+        progress.tell(context);
         if !more {
             tracing::info!(
                 "a snapshot of {sent} bytes was sent over link {} in {} ms",
@@ -440,6 +469,7 @@ async fn receive_snapshot(
     .await
     .map_err(refused)?;
     let mut received = 0_u64;
+    let mut told = SnapshotProgress::begin(id, context);
     loop {
         let bytes = std::mem::take(input);
         let (fed, progress, mut bytes) = blocking(move || {
@@ -451,6 +481,7 @@ async fn receive_snapshot(
         intake = fed;
         bytes.drain(..progress.consumed);
         received += progress.consumed as u64;
+        told.tell(context);
         *input = bytes;
         if progress.is_complete {
             break;

@@ -33,7 +33,9 @@ pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Batches of packets of one link that wait for the core; the link is not read while there are as many. A batch is one
 /// long packet or [`READ_BYTES_MAX`] of short ones.
 pub(crate) const BATCHES_WAITING_MAX: usize = 16;
-/// What is read at most at once.
+/// What is read at first at once: strangers get no more memory.
+const READ_BYTES_MIN: usize = 2 * 1024;
+/// What is read at most at once, from who sends much.
 const READ_BYTES_MAX: usize = 128 * 1024;
 /// A piece of the outbox does not grow beyond this, so that what is sent already need not be kept.
 const SEGMENT_BYTES_MAX: usize = 1024 * 1024;
@@ -41,6 +43,8 @@ const SEGMENT_BYTES_MAX: usize = 1024 * 1024;
 const BUFFER_KEPT_MAX: usize = 256 * 1024;
 /// How long a link that is closed may take to send what was queued before.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
+/// How the end of a link is told that only a broken or hostile peer brings about.
+const MALFORMED: &str = "malformed packet";
 
 /// What the tasks of all links need.
 pub(crate) struct LinkContext {
@@ -354,7 +358,11 @@ async fn read_until_closed(
         Err(why) = read(id, reading, remote, &context) => why,
         () = inner.ended() => inner.cause.lock().clone().unwrap_or_default(),
     };
-    tracing::info!(%peer, "link {} ended: {ended}", id.0);
+    if ended.starts_with(MALFORMED) {
+        tracing::warn!(%peer, "link {} ended: {ended}", id.0);
+    } else {
+        tracing::info!(%peer, "link {} ended: {ended}", id.0);
+    }
     inner.end(ended);
     context.core.send(CoreMessage::Link(LinkMessage::Closed(id)));
 }
@@ -367,7 +375,7 @@ async fn read(
     context: &LinkContext,
 ) -> Result<std::convert::Infallible, String> {
     let places = Arc::new(Semaphore::new(BATCHES_WAITING_MAX));
-    let mut arrivals = vec![0; READ_BYTES_MAX];
+    let mut arrivals = vec![0; READ_BYTES_MIN];
     let mut input = Vec::new();
     loop {
         let Decoded {
@@ -398,12 +406,15 @@ async fn read(
 async fn read_more(
     reading: &mut OwnedReadHalf,
     input: &mut Vec<u8>,
-    arrivals: &mut [u8],
+    arrivals: &mut Vec<u8>,
 ) -> Result<(), String> {
     match reading.read(arrivals).await {
         Ok(0) => Err("the peer hung up".to_owned()),
         Ok(length) => {
             input.extend_from_slice(&arrivals[..length]);
+            if length == arrivals.len() {
+                arrivals.resize(READ_BYTES_MAX, 0);
+            }
             Ok(())
         }
         Err(error) => Err(error.to_string()),
@@ -420,7 +431,7 @@ struct Decoded {
 
 /// Decodes the packets that are whole, up to a SNAP.
 fn decode(id: LinkId, input: &[u8], remote: Sender, context: &LinkContext) -> Result<Decoded, String> {
-    let malformed = |error| format!("malformed packet: {error}");
+    let malformed = |error| format!("{MALFORMED}: {error}");
     let mut decoded = Decoded {
         events: Vec::new(),
         used: 0,
@@ -457,7 +468,7 @@ async fn receive_snapshot(
     zxid: Zxid,
     reading: &mut OwnedReadHalf,
     input: &mut Vec<u8>,
-    arrivals: &mut [u8],
+    arrivals: &mut Vec<u8>,
     context: &LinkContext,
 ) -> Result<(), String> {
     let begun = std::time::Instant::now();

@@ -27,6 +27,8 @@ pub struct Recovered {
     pub window_start: Zxid,
     /// Whether there was nothing: then a snapshot must be written before the log is opened.
     pub is_new: bool,
+    /// Whether there was nothing although nobody said that an empty tree is meant (`db.autocreate`, `initialize`).
+    pub is_unexplained: bool,
     /// What the operator should know: what was cut, rejected or found to differ.
     pub notes: Vec<String>,
 }
@@ -190,7 +192,8 @@ pub fn recover(
         ));
         tree.delete_ephemerals_of(session, zxid);
     }
-    let is_new = matches!(loaded.origin, Origin::Fresh | Origin::Unknown);
+    let is_unexplained = matches!(loaded.origin, Origin::Unknown);
+    let is_new = is_unexplained || matches!(loaded.origin, Origin::Fresh);
     let mut replica = Replica::new(tree, zxid.max(Zxid::ZERO), sessions);
     replica.history = loaded.history;
     Ok(Recovered {
@@ -199,6 +202,7 @@ pub fn recover(
         window: window.into(),
         window_start,
         is_new,
+        is_unexplained,
         notes,
     })
 }

@@ -73,7 +73,7 @@ pub(crate) fn start(
     for note in &recovered.notes {
         tracing::warn!("{note}");
     }
-    if recovered.is_new && !config.create_database && recovered.log_end.entries == 0 {
+    if recovered.is_unexplained {
         return Err(StorageError::Refused {
             place: PathBuf::from(&config.data_dir),
             what: "there is no database, and db.autocreate=false forbids to begin one".to_owned(),
@@ -230,5 +230,25 @@ pub(crate) async fn purge_regularly(storage: Storage, retain: usize, interval: D
             Ok(Err(error)) => tracing::warn!("purging: {error}"),
             Err(error) => tracing::error!("purging ended: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_directory_is_begun_with_only_when_that_is_meant() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = ServerConfig::new(dir.path(), 0);
+        config.storage.create_database = false;
+        let start = || start(&config, &TreeSettings::default(), None);
+        let error = start().err().expect("db.autocreate=false and nothing there");
+        assert!(error.to_string().contains("db.autocreate=false"), "{error}");
+        let initialize = dir.path().join("initialize");
+        std::fs::write(&initialize, "").unwrap();
+        assert_eq!(start().unwrap().replica.last_processed, Zxid::ZERO);
+        assert!(!initialize.exists(), "it is meant once");
+        start().expect("now there is a snapshot");
     }
 }

@@ -40,7 +40,7 @@ pub struct Counts {
     pub reads: u64,
     /// Reads behind a sync, answered.
     pub synced_reads: u64,
-    /// Of these, older than a write acknowledged before the sync, while a server was paused or cut off.
+    /// Of these, older than a write acknowledged before the sync, when that is allowed.
     pub stale_synced_reads: u64,
     /// Watch events.
     pub events: u64,

@@ -6,7 +6,8 @@
 //! - an acknowledged write has a newer zxid than all that were acknowledged before it was sent, whoever sent them;
 //! - a server at a zxid shows everything up to it and nothing beyond; a session is never shown an older zxid than
 //!   before, on whichever server; after a sync it sees all that was acknowledged before the sync (but while a server
-//!   is paused or cut off: it may still believe that it leads, and sync does not ask a quorum);
+//!   is paused or cut off: it may still believe that it leads, and sync does not ask a quorum; and but for Java's
+//!   servers, whose leader answers a sync of its own clients like a read);
 //! - the requests of one session happen in the order sent, and of those unanswered a first part;
 //! - the parts of a multi happen together;
 //! - a session lives as long as a server answers it and for its timeout after that, with all of its ephemerals;
@@ -106,7 +107,7 @@ impl std::fmt::Display for StormSummary {
         write!(
             f,
             "{} chapters, {} faults: {} writes acknowledged, {} unanswered; {} reads, {} more behind a sync ({} of \
-             them stale while a server was paused or cut off); {} watch events; {} sessions, {} moves, {} closed, {} \
+             them stale, which is allowed while a server is paused or cut off); {} watch events; {} sessions, {} moves, {} closed, {} \
              found expired",
             self.chapters,
             self.faults,
@@ -154,7 +155,9 @@ pub fn run(options: &StormOptions, mut report: impl FnMut(&str)) -> Result<Storm
     let on_disk = rng.usize(1..=options.members.len());
     let log_dir = options.dir.join("small-disk");
     std::fs::create_dir_all(&log_dir)?;
-    let disk = unless_forbidden(options.use_root, || TinyDisk::mount(&log_dir, DISK_BYTES))?;
+    // A log to be cut must be seen from here.
+    let may_mount = options.use_root && options.cut_log_bytes == 0;
+    let disk = unless_forbidden(may_mount, || TinyDisk::mount(&log_dir, DISK_BYTES))?;
     for (index, member) in settings.members.iter_mut().enumerate() {
         if let Some(disk) = disk.as_ref().filter(|_| index + 1 == on_disk) {
             member.wrapper.extend(disk.wrapper());
@@ -163,7 +166,7 @@ pub fn run(options: &StormOptions, mut report: impl FnMut(&str)) -> Result<Storm
         }
     }
     for (what, is_there) in [("partitions", network.is_some()), ("full disks", disk.is_some())] {
-        if !is_there {
+        if !is_there && options.cut_log_bytes == 0 {
             report(&format!(
                 "without {what}: they need root, unshare, nsenter and ip"
             ));
@@ -199,6 +202,11 @@ pub fn run(options: &StormOptions, mut report: impl FnMut(&str)) -> Result<Storm
         }
     }
     Ok(summary)
+}
+
+fn is_java(members: &[MemberOptions]) -> bool {
+    let mut programs = members.iter().map(|member| &member.program);
+    programs.any(|program| matches!(program, ServerProgram::Java { .. }))
 }
 
 /// What only root may make; `None` without the right, or when it is not wanted.
@@ -254,6 +262,7 @@ impl Chapter {
                 stop: AtomicBool::new(false),
                 failed: AtomicBool::new(false),
                 is_split: AtomicBool::new(false),
+                sync_may_lag: is_java(&options.members),
                 touch_delay: Duration::from_millis((2 * SYNC_LIMIT * TICK_MS).into()),
                 began: Instant::now(),
             },

@@ -76,6 +76,9 @@ pub(super) struct Control {
     /// A server is paused or cut off, or was so shortly ago: it may not know yet that it is not the leader any
     /// more, and sync does not ask a quorum.
     pub(super) is_split: AtomicBool,
+    /// A Java server may lead: it answers a sync of its own clients like a read, while followers may have applied
+    /// and answered more than it has.
+    pub(super) sync_may_lag: bool,
     /// So long after a server heard a client the leader may not have heard of it.
     pub(super) touch_delay: Duration,
     pub(super) began: Instant,
@@ -720,7 +723,8 @@ impl Worker {
                 }
                 if let Some(floor) = floor {
                     ledger.counts.synced_reads += 1;
-                    if stat.mzxid < *floor && control.is_split.load(Ordering::SeqCst) {
+                    let may_lag = control.sync_may_lag || control.is_split.load(Ordering::SeqCst);
+                    if stat.mzxid < *floor && may_lag {
                         ledger.counts.stale_synced_reads += 1;
                     } else if stat.mzxid < *floor {
                         return Err(format!(

@@ -64,6 +64,10 @@ snapshot = next(content for name, content in lines("storage.hex") if name == "sn
 znodes = snapshot[16 : len(snapshot) - 5 - 13 - 20 - 13 - 8 - 13]
 put("snapshot_reader", "file", b"\0" + snapshot)
 put("snapshot_reader", "records", b"\3" + znodes)
+stream = znodes + b"\0\0\0\1/" + struct.pack(">i", 10) + b"BenWasHere"
+for mode in range(4):
+    put("snapshot_intake", f"stream-{mode}", bytes([mode, 1, 200]) + stream + b"the next packet")
+    put("snapshot_intake", f"records-{mode}", bytes([mode | 4, 7, 90]) + znodes)
 for mode in range(8):
     before = piece(znodes) if mode & 4 else b""
     put("recovery", f"all-{mode}", bytes([mode]) + before + b"".join(map(piece, entries)))

@@ -18,6 +18,7 @@ use oxkeeper_wire as wire;
 use oxkeeper_wire::{ConnectRequest, ConnectResponse, Request, RequestHeader};
 
 use crate::auth::authenticate;
+use crate::planted::PlantedBug;
 use crate::reads::{Reader, answer};
 use crate::server_core::{DelayedRead, ForwardBody};
 use crate::{Client, CloseReason, Delivery, Event, Now, Replica, SessionHandle, Shared, session_password};
@@ -168,6 +169,11 @@ impl Connection {
         }
     }
 
+    /// Whether the guard against `bug` is in place.
+    fn guards(&self, bug: PlantedBug) -> bool {
+        self.shared.settings.planted.guards(bug)
+    }
+
     /// Whether the next request must stay where it is for now.
     fn must_wait(&self, out: &[u8]) -> bool {
         let limits = &self.shared.settings.limits;
@@ -221,7 +227,9 @@ impl Connection {
             Ok(request) => request,
             Err(error) => return self.malformed(format!("connect request: {error}")),
         };
-        if request.last_zxid_seen > replica.last_processed.max(replica.epoch_start) {
+        if request.last_zxid_seen > replica.last_processed.max(replica.epoch_start)
+            && self.guards(PlantedBug::ClientAheadTaken)
+        {
             // S2: this server would show the client an older state than it has seen.
             let (seen, ours) = (request.last_zxid_seen, replica.last_processed);
             return Verdict::Close(CloseReason::ClientAhead { seen, ours });
@@ -334,7 +342,7 @@ impl Connection {
                 });
             }
             // A read, a ping, or what cannot be decoded.
-            _ if self.pending.is_empty() => {
+            _ if self.pending.is_empty() || !self.guards(PlantedBug::ReadBeforeOwnWrite) => {
                 let settings = &self.shared.settings;
                 let (connection, identities) = (self.client.id, &*self.identities);
                 let reader = Reader {
@@ -507,7 +515,11 @@ impl Connection {
         out: &mut Vec<u8>,
         tally: &mut Tally,
     ) -> Verdict {
-        for delivery in self.client.take_deliveries() {
+        let mut deliveries = self.client.take_deliveries();
+        if !self.guards(PlantedBug::EventsAfterReply) {
+            deliveries.sort_by_key(|delivery| matches!(delivery, Delivery::WatchEvent { .. }));
+        }
+        for delivery in deliveries {
             match delivery {
                 Delivery::WatchEvent { zxid, kind, path } => {
                     wire::watch_event(out, zxid, kind, &path);

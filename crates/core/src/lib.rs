@@ -14,6 +14,7 @@ mod connection;
 mod local_sessions;
 mod member;
 mod peer_packets;
+mod planted;
 mod reads;
 mod recovery;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use client::{Client, CloseReason, Delivery};
 pub use connection::{Connection, Progress, Verdict};
 pub use member::Standing;
 pub use peer_packets::{Sender, decode_message, decode_notification, encode_message, encode_notification};
+pub use planted::{Planted, PlantedBug};
 pub use recovery::{Recovered, SnapshotWalk, recover, write_snapshot};
 pub use replica::{Replica, Shared, WatchSets};
 pub use server_core::{Action, DelayedRead, Event, ForwardBody, ServerCore};

@@ -27,6 +27,7 @@ use oxkeeper_zab as zab;
 use oxkeeper_zab::{Entry, LinkId, Message, PeerState, Zab};
 
 use crate::local_sessions::needs_global_session;
+use crate::planted::PlantedBug;
 use crate::server_core::{APPLY_BATCH_MAX, InFlight, ServerCore, Step};
 use crate::sessions::{Claim, Owner, SessionKind, first_session_id};
 use crate::{Action, Client, CloseReason, Delivery, Now, Replica, SessionTable, Shared};
@@ -265,9 +266,14 @@ impl ServerCore {
         self.next_session_id = self.next_session_id.max(first_session_id(me, now.wall_ms, known));
         if leads {
             // Nobody knows who was heard of by the leader before: all begin with their full timeout (S5).
+            let is_new = self
+                .shared
+                .settings
+                .planted
+                .guards(PlantedBug::TimeoutsNotRenewed);
+            let heard_ms = if is_new { now.monotonic_ms } else { 0 };
             for (&id, &timeout_ms) in &replica.sessions {
-                self.sessions
-                    .add(id, timeout_ms, SessionKind::Global, now.monotonic_ms);
+                self.sessions.add(id, timeout_ms, SessionKind::Global, heard_ms);
             }
             self.last_proposed = Zxid::new(epoch, 0);
             self.container_check_ms = now.monotonic_ms + self.shared.settings.containers.check_interval_ms;
@@ -295,6 +301,9 @@ impl ServerCore {
         for (client, _) in asking.into_values() {
             self.close_later(Some(client), CloseReason::NotServing);
         }
+        if !self.guards(PlantedBug::ConnectionsOutliveRole) {
+            return;
+        }
         let clients: BTreeMap<_, _> = std::mem::take(&mut replica.clients).into_iter().collect();
         for client in clients.into_values() {
             self.close_later(Some(client), CloseReason::NotServing);
@@ -314,6 +323,9 @@ impl ServerCore {
     /// Takes over what the disk holds after a truncation or a received snapshot.
     pub(crate) fn replace_replica(&mut self, reloaded: Replica) {
         assert!(!self.serves(), "the tree is replaced while clients are served");
+        if !self.guards(PlantedBug::ReloadForgotten) {
+            return;
+        }
         let before = self.shared.replica.write().replace_state(reloaded);
         drop(before);
     }
@@ -372,6 +384,9 @@ impl ServerCore {
     fn lose_steps(&mut self, count: usize) {
         for _ in 0..count {
             let lost = self.take_step();
+            if !self.guards(PlantedBug::LostRequestsUnnoticed) {
+                continue;
+            }
             self.close_later(lost.and_then(|lost| lost.client), CloseReason::RequestLost);
         }
     }
@@ -416,7 +431,7 @@ impl ServerCore {
         self.enqueue(Step::Sync { xid, path }, session, Some(client));
     }
 
-    fn send_request(
+    pub(crate) fn send_request(
         &mut self,
         session: SessionId,
         cxid: i32,
@@ -468,7 +483,10 @@ impl ServerCore {
         let Some(member) = &mut self.member else { return };
         let since_ms = std::mem::replace(&mut member.touches_told_ms, now.monotonic_ms);
         let mut touches = Vec::new();
-        wire::encode_touches(&self.sessions.take_touches(since_ms), &mut touches);
+        let heard = self.sessions.take_touches(since_ms);
+        if self.guards(PlantedBug::TouchesNotTold) {
+            wire::encode_touches(&heard, &mut touches);
+        }
         let message = Message::Pong(zxid, touches.into());
         self.actions
             .push_back(Action::Ensemble(zab::Action::Send { link, message }));
@@ -537,6 +555,9 @@ impl ServerCore {
         let (kind, payload) = match message {
             Message::Pong(_, touches) => {
                 for (id, timeout_ms) in wire::decode_touches(&touches)? {
+                    if !self.guards(PlantedBug::TouchesIgnored) {
+                        continue;
+                    }
                     self.sessions.touch(id, timeout_ms, now.monotonic_ms);
                 }
                 return Ok(());
@@ -597,12 +618,14 @@ impl ServerCore {
             Some(OpCode::CreateSession) => self.begin_learner_session(now, link, session, body),
             _ => match self.claim(session, link) {
                 Claim::Expired => WriteRequest::Invalid(ErrorCode::SessionExpired),
-                Claim::Moved => WriteRequest::Invalid(ErrorCode::SessionMoved),
-                Claim::Granted if op == Some(OpCode::CloseSession) => {
+                Claim::Moved if self.guards(PlantedBug::OwnerUnchecked) => {
+                    WriteRequest::Invalid(ErrorCode::SessionMoved)
+                }
+                Claim::Granted | Claim::Moved if op == Some(OpCode::CloseSession) => {
                     self.sessions.begin_close(session);
                     WriteRequest::CloseSession
                 }
-                Claim::Granted => match op.map(|op| wire::decode_request(op, body)) {
+                Claim::Granted | Claim::Moved => match op.map(|op| wire::decode_request(op, body)) {
                     Some(Ok(wire::Request::Write(request)))
                         if needs_global_session(&request) && !self.sessions.contains(session) =>
                     {

@@ -8,6 +8,7 @@ use oxkeeper_types::{
 use oxkeeper_wire as wire;
 use oxkeeper_wire::Request;
 
+use crate::planted::PlantedBug;
 use crate::{CoreSettings, Replica};
 
 /// The zxid of events that make up for what a client missed while it was away.
@@ -202,7 +203,7 @@ fn set_watches(replica: &Replica, reader: &Reader<'_>, paths: &WatchPaths, out: 
     for path in &paths.data {
         match replica.tree.znode(path) {
             None => wire::watch_event(out, CATCH_UP, WatchEventKind::Deleted, path),
-            Some(znode) if znode.stat().mzxid > since => {
+            Some(znode) if znode.stat().mzxid > since && reader.guards(PlantedBug::CatchUpForgotten) => {
                 // An event that the client may not see is withheld, and its watch is gone all the same.
                 if reader.may(znode.acl(), Permissions::READ).is_ok() {
                     wire::watch_event(out, CATCH_UP, WatchEventKind::DataChanged, path);
@@ -241,6 +242,10 @@ fn set_watches(replica: &Replica, reader: &Reader<'_>, paths: &WatchPaths, out: 
 }
 
 impl Reader<'_> {
+    fn guards(&self, bug: PlantedBug) -> bool {
+        self.settings.planted.guards(bug)
+    }
+
     fn may(&self, acl: &[oxkeeper_types::Acl], wanted: Permissions) -> Result<(), ErrorCode> {
         match check_permission(acl, wanted, self.identities, &self.settings.tree) {
             true => Ok(()),

@@ -9,6 +9,7 @@ use oxkeeper_tree::{Change, ConnectionId, Told, Tree, TreeSettings, Watches, che
 use oxkeeper_types::{Acl, Permissions, SessionId, WatchEventKind, Zxid, split_path};
 use parking_lot::{Mutex, RwLock};
 
+use crate::planted::PlantedBug;
 use crate::{Client, CoreSettings, Delivery, ServerStats};
 
 /// One zxid in this many leaves an entry in the history of digests.
@@ -196,6 +197,11 @@ impl WatchFire<'_> {
             }
             Change::DataChanged { path, acl } => {
                 let told = self.watches.fire_data(path);
+                if !self.settings.planted.guards(PlantedBug::WatchFiresTwice) {
+                    for connection in &told {
+                        self.watches.add_data(*connection, path);
+                    }
+                }
                 self.tell(told, WatchEventKind::DataChanged, path, acl);
             }
         }

@@ -16,13 +16,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use oxkeeper_tree::{Caller, Change, ConnectionId, Overlay, QuotaExceeded};
 use oxkeeper_types::{
-    ErrorCode, Id, OpCode, ServerId, SessionId, Txn, TxnDigest, TxnHeader, WriteRequest, Zxid,
+    ErrorCode, Id, OpCode, Outcome, ServerId, SessionId, Txn, TxnDigest, TxnHeader, WriteRequest, Zxid,
 };
 use oxkeeper_wire as wire;
 use oxkeeper_zab::LinkId;
 
 use crate::local_sessions::needs_global_session;
 use crate::member::{Member, Standing};
+use crate::planted::PlantedBug;
 use crate::reads::{Reader, answer};
 use crate::replica::{Replica, Shared, WatchFire};
 use crate::sessions::{Owner, SessionKind, first_session_id};
@@ -462,6 +463,9 @@ impl ServerCore {
         } else if self.proposes() {
             self.enqueue(Step::Sync { xid, path }, session, Some(client));
             self.apply_through(now, Zxid::ZERO);
+        } else if !self.guards(PlantedBug::SyncAnsweredEarly) && self.in_flight.is_empty() {
+            self.enqueue(Step::Sync { xid, path }, session, Some(client));
+            self.apply_through(now, Zxid::ZERO);
         } else {
             self.forward_sync(client, session, path, xid);
         }
@@ -504,11 +508,22 @@ impl ServerCore {
             (prepared.txn, prepared.digest)
         };
         self.last_proposed = zxid;
+        if !self.guards(PlantedBug::OverlayForgotten) {
+            self.overlay = Overlay::default();
+        }
         let mut entry = Vec::with_capacity(128);
         wire::encode_txn_entry(&mut entry, &header, &txn, digest.as_ref());
         match &mut self.member {
             None => self.actions.push_back(Action::AppendToLog { zxid, entry }),
             Some(member) => member.propose(zxid, entry, now),
+        }
+        let mut client = client;
+        if !self.guards(PlantedBug::ReplyBeforeCommit)
+            && let Txn::Error { code } = txn
+            && let (Some(error), Some(client)) = (ErrorCode::from_code(code), client.take())
+        {
+            let outcome = Outcome::Failed(error);
+            self.deliver(&client, Delivery::Outcome { zxid, outcome });
         }
         self.enqueue(Step::Txn { header, txn, digest }, session, client);
     }
@@ -775,6 +790,9 @@ impl ServerCore {
         drop(replica);
         if let Some((session, _)) = client.session() {
             self.sessions.drop_client(session.id, client);
+            if !self.guards(PlantedBug::LearnerEndsSessions) && self.serves() && !self.proposes() {
+                self.send_request(session.id, 0, OpCode::CloseSession, &[], None);
+            }
         }
         self.forget_revalidation(client);
     }
@@ -829,6 +847,11 @@ impl ServerCore {
     /// Whether this server turns requests into txns itself.
     pub(crate) fn proposes(&self) -> bool {
         matches!(self.standing(), Standing::Standalone | Standing::Leading)
+    }
+
+    /// Whether the guard against `bug` is in place.
+    pub(crate) fn guards(&self, bug: PlantedBug) -> bool {
+        self.shared.settings.planted.guards(bug)
     }
 
     /// Whether clients are served.

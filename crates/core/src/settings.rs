@@ -2,6 +2,8 @@
 
 use oxkeeper_tree::TreeSettings;
 
+use crate::planted::Planted;
+
 /// The settings of one server's core.
 #[derive(Clone, Debug)]
 pub struct CoreSettings {
@@ -30,6 +32,8 @@ pub struct CoreSettings {
     pub limits: LimitSettings,
     /// When the server removes containers and znodes whose time to live is over.
     pub containers: ContainerSettings,
+    /// The guards that a test has taken away.
+    pub planted: Planted,
 }
 
 /// Authentication of clients.
@@ -162,6 +166,7 @@ impl Default for CoreSettings {
             auth: AuthSettings::default(),
             limits: LimitSettings::default(),
             containers: ContainerSettings::default(),
+            planted: Planted::default(),
         }
     }
 }

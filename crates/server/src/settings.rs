@@ -1,6 +1,6 @@
 //! From what the operator wrote to what the core and the storage want to know.
 
-use oxkeeper_core::{AuthSettings, ContainerSettings, CoreSettings, LimitSettings};
+use oxkeeper_core::{AuthSettings, ContainerSettings, CoreSettings, LimitSettings, Planted};
 use oxkeeper_tree::TreeSettings;
 
 use crate::clock::millis;
@@ -63,5 +63,6 @@ pub(crate) fn core_settings(config: &ServerConfig) -> CoreSettings {
             check_interval_ms: millis(znode.container_check_interval),
             removals_per_minute_max: u64::from(znode.container_deletions_per_minute_max),
         },
+        planted: Planted::default(),
     }
 }

@@ -44,6 +44,16 @@ enum Piece {
     Closed,
 }
 
+/// A frame on its way to a server.
+struct Sending {
+    /// Where it ends in all that was sent.
+    end: usize,
+    /// Whether it keeps the session alive.
+    touches: bool,
+    /// The xid, if it is a sync.
+    sync: Option<i32>,
+}
+
 /// A connection, with both its ends.
 pub(crate) struct Dialled {
     pub(crate) who: usize,
@@ -60,8 +70,8 @@ pub(crate) struct Dialled {
     input: Vec<u8>,
     taken: usize,
     sent_bytes: usize,
-    /// Of the frames that the server has not taken: where each ends, and whether it keeps the session alive.
-    frames: VecDeque<(usize, bool)>,
+    /// Of the frames that the server has not taken.
+    frames: VecDeque<Sending>,
     // ---- on the way to the client
     answers: VecDeque<Piece>,
     answers_until_ms: u64,
@@ -75,7 +85,7 @@ pub(crate) struct Dialled {
     timeout_ms: u64,
     /// When the oldest unanswered request was sent, or anything was heard last.
     heard_ms: u64,
-    /// The syncs that are not answered, and what each must at least show.
+    /// The syncs that the server has taken and not answered, and what each must at least show.
     syncs: VecDeque<(i32, Zxid)>,
 }
 
@@ -272,11 +282,11 @@ impl World {
                 server + 1
             )
         });
-        self.send(number, bytes, false);
+        self.send(number, bytes, false, None);
         if is_friend {
             let mut bytes = Vec::new();
             encode_request(&mut bytes, -4, &auth());
-            self.send(number, bytes, false);
+            self.send(number, bytes, false, None);
         }
         if !watches.is_empty() && self.rng.u8(..) < 170 {
             let paths = Observer::as_set_watches(&watches, seen);
@@ -297,7 +307,7 @@ impl World {
             }),
         }
         self.say(|| format!("{connection} asks {xid}: {ask:?}"));
-        let bound = self.sync_bound(self.connections[connection].server);
+        let is_sync = matches!(ask, Ask::Request(Request::Sync { .. }));
         let dialled = &mut self.connections[connection];
         let is_late = dialled.observer.asked_close;
         if matches!(ask, Ask::Request(Request::CloseSession)) {
@@ -314,21 +324,23 @@ impl World {
         }
         if !is_late {
             dialled.observer.unanswered.push_back(xid);
-            if matches!(ask, Ask::Request(Request::Sync { .. })) {
-                dialled.syncs.push_back((xid, bound));
-            }
         }
         let is_friend = dialled.observer.is_friend;
         self.checks.history.send(xid, ask, is_friend, connection, is_late);
-        self.send(connection, bytes, !is_late);
+        let sync = (is_sync && !is_late).then_some(xid);
+        self.send(connection, bytes, !is_late, sync);
     }
 
-    fn send(&mut self, connection: usize, bytes: Vec<u8>, touches: bool) {
+    fn send(&mut self, connection: usize, bytes: Vec<u8>, touches: bool, sync: Option<i32>) {
         let delay = self.delay();
         let now_ms = self.now_ms;
         let dialled = &mut self.connections[connection];
         dialled.sent_bytes += bytes.len();
-        dialled.frames.push_back((dialled.sent_bytes, touches));
+        dialled.frames.push_back(Sending {
+            end: dialled.sent_bytes,
+            touches,
+            sync,
+        });
         if let Some((arrives_ms, last)) = dialled.sent.back_mut()
             && *arrives_ms >= now_ms + delay
             && !last.is_empty()
@@ -405,6 +417,7 @@ impl World {
         }
         let at = self.connections[connection].server;
         let now = self.clock(at);
+        let bound = self.sync_bound(at);
         let dialled = &mut self.connections[connection];
         let Some(running) = &mut self.servers[at].running else {
             return;
@@ -420,11 +433,11 @@ impl World {
         dialled.input.drain(..progress.consumed);
         dialled.taken += progress.consumed;
         let mut heard = false;
-        while let Some(&(end, touches)) = dialled.frames.front()
-            && end <= dialled.taken
-        {
-            dialled.frames.pop_front();
-            heard |= touches;
+        while let Some(frame) = dialled.frames.pop_front_if(|frame| frame.end <= dialled.taken) {
+            heard |= frame.touches;
+            if let Some(xid) = frame.sync {
+                dialled.syncs.push_back((xid, bound));
+            }
         }
         let session = dialled
             .client
@@ -608,7 +621,7 @@ impl World {
                 {
                     assert!(
                         *zxid >= bound,
-                        "sync {xid} came back with {zxid}, its leader had committed {bound} when it was sent"
+                        "S10: sync {xid} came back with {zxid}, its leader had committed {bound} when it was taken"
                     );
                     self.stats.count(Count::Syncs);
                 }

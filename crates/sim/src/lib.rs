@@ -24,15 +24,36 @@ mod stats;
 mod storm;
 mod world;
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use stats::{Count, Stats};
+use world::Telling;
+
+/// A guard of the shell, named by what goes wrong without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShellBug {
+    /// Txns are told durable that are not synced.
+    DurableBeforeSync,
+    /// A promised epoch is told durable and never saved.
+    EpochNotSaved,
+    /// A snapshot is finished before the log has what it shows.
+    SnapshotBeforeLog,
+    /// What goes over a link while a snapshot is sent does not wait for its end.
+    StreamOvertaken,
+}
 
 /// The guard that is taken away, if any, to see that the checks notice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Planted {
     /// One of the consensus.
+    #[cfg(feature = "planted-bugs")]
     pub zab: Option<oxkeeper_zab::PlantedBug>,
+    /// One of the core.
+    #[cfg(feature = "planted-bugs")]
+    pub core: Option<oxkeeper_core::PlantedBug>,
+    /// One of the shell.
+    pub shell: Option<ShellBug>,
 }
 
 /// How a run went.
@@ -48,8 +69,18 @@ pub struct Report {
 
 /// Plays one seed; `tells`: prints what happens.
 pub fn run(seed: u64, planted: Planted, tells: bool) -> Report {
+    let telling = if tells { Telling::Aloud } else { Telling::Nothing };
+    play(seed, planted, telling).0
+}
+
+/// Plays one seed, and notes what happens.
+pub fn run_noted(seed: u64) -> (Report, Vec<String>) {
+    play(seed, Planted::default(), Telling::Noted(RefCell::default()))
+}
+
+fn play(seed: u64, planted: Planted, telling: Telling) -> (Report, Vec<String>) {
     let mut world = storm::world(seed, planted);
-    world.tells = tells;
+    world.telling = telling;
     let lived = catch_unwind(AssertUnwindSafe(|| world.live()));
     let violation = match lived {
         Ok(result) => result.err(),
@@ -60,9 +91,14 @@ pub fn run(seed: u64, planted: Planted, tells: bool) -> Report {
                 .map_or("a panic".to_owned(), |text| (*text).to_owned()),
         }),
     };
-    Report {
+    let report = Report {
         stats: world.stats,
         lasted_ms: world.now_ms,
         violation,
-    }
+    };
+    let noted = match world.telling {
+        Telling::Noted(lines) => lines.into_inner(),
+        Telling::Nothing | Telling::Aloud => Vec::new(),
+    };
+    (report, noted)
 }

@@ -11,6 +11,7 @@ use oxkeeper_types::ServerId;
 use oxkeeper_wire::QuorumPacket;
 use oxkeeper_zab::{Incarnation, LinkId, Message, Notification};
 
+use crate::ShellBug;
 use crate::stats::Count;
 use crate::world::{Happening, Place, World};
 
@@ -215,7 +216,7 @@ impl World {
             return;
         };
         let flow = &mut link.flows[direction as usize];
-        if flow.stream.is_some() {
+        if flow.stream.is_some() && self.shell_bug != Some(ShellBug::StreamOvertaken) {
             flow.waiting.extend_from_slice(&bytes);
         } else {
             self.send_bytes(id, direction, bytes);

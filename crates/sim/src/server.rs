@@ -15,6 +15,7 @@ use oxkeeper_storage::{
 use oxkeeper_types::{ServerId, SessionId, Zxid};
 use oxkeeper_zab::{LinkId, Settings, Write, WriteId};
 
+use crate::ShellBug;
 use crate::clock::Clock;
 use crate::stats::Count;
 use crate::world::{Happening, Place, World};
@@ -455,6 +456,10 @@ impl World {
             let Some(running) = &mut server.running else {
                 return;
             };
+            if self.shell_bug == Some(ShellBug::EpochNotSaved) && matches!(write, Write::AcceptedEpoch(_)) {
+                event = Some(oxkeeper_zab::Event::Durable { write: id });
+                continue;
+            }
             let window = server.settings.window_entries_max;
             let executed = running.execute(write, &server.core_settings, window);
             match executed {
@@ -488,7 +493,9 @@ impl World {
                 break;
             }
         }
-        if let Err(error) = self.running(at).log.commit() {
+        if self.guards(ShellBug::DurableBeforeSync)
+            && let Err(error) = self.running(at).log.commit()
+        {
             return self.disk_failed(at, &error);
         }
         let epoch_before = self.servers[at].facts.current_epoch;
@@ -622,7 +629,9 @@ impl World {
             }
             snapshot.is_fuzzy |= snapshot.walk.end_zxid() != before;
         }
-        if !snapshot.is_walked || snapshot.walk.end_zxid() > running.log.durable_zxid() {
+        let has_log = snapshot.walk.end_zxid() <= running.log.durable_zxid();
+        if !snapshot.is_walked || !has_log && self.guards(ShellBug::SnapshotBeforeLog) {
+            let running = self.running(at);
             running.snapshot = Some(snapshot);
             self.snapshot_soon(at);
             return;

@@ -91,11 +91,6 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
     settings.election_settle_ms = pick(rng, &[0, 10, 30, 200]);
     settings.window_entries_max = pick(rng, &[0, 1, 5, 20, 500, 500]);
     settings.counter_max = pick(rng, &[3, 20, 100, u32::MAX - 1, u32::MAX - 1, u32::MAX - 1]);
-    settings.planted = planted.zab.into_iter().collect();
-    if rng.u8(..) < 60 {
-        // In some of the runs leaders synchronise as Java's do.
-        settings.planted.push(oxkeeper_zab::PlantedBug::NewLeaderLast);
-    }
     let mut core_settings = CoreSettings {
         tick_ms,
         session_timeout_ms_min: i32::try_from(tick_ms * 2).unwrap_or(i32::MAX),
@@ -114,6 +109,11 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         ..CoreSettings::default()
     };
     core_settings.tree.hash_seed = rng.u64(..);
+    #[cfg(feature = "planted-bugs")]
+    {
+        settings.planted = planted.zab.into_iter().collect();
+        core_settings.planted = oxkeeper_core::Planted::without(planted.core.into_iter().collect());
+    }
     let snap_count = pick(rng, &[2, 10, 50, 1000, 100_000]);
     let drifts = rng.bool();
     let servers = (1..=voters + observers)
@@ -151,6 +151,7 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         ],
     );
     let mut world = World::new(rng.clone(), scenario, servers, mood);
+    world.shell_bug = planted.shell;
     world.net.delay_max_ms = pick(rng, &[1, 5, 20, 80, tick_ms / 2]).max(1);
     world.net.lost = pick(rng, &[0, 0, 10, 60]);
     for _ in 0..world.rng.usize(2..=5) {

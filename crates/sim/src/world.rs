@@ -1,11 +1,13 @@
 //! The ensemble and everything around it: what is to happen next, and to whom.
 
+use std::cell::RefCell;
 use std::collections::BinaryHeap;
 
 use oxkeeper_core::{Action, Event, Now, Standing};
 use oxkeeper_types::ServerId;
 use oxkeeper_zab::{Incarnation, LinkId, Message};
 
+use crate::ShellBug;
 use crate::checks::Checks;
 use crate::clients::{Dialled, Person};
 use crate::net::{Direction, Network};
@@ -87,6 +89,15 @@ impl Ord for Planned {
     }
 }
 
+/// To whom a run tells what happens.
+pub(crate) enum Telling {
+    Nothing,
+    /// To whoever reads the output.
+    Aloud,
+    /// To a test.
+    Noted(RefCell<Vec<String>>),
+}
+
 /// See the module documentation.
 pub(crate) struct World {
     pub(crate) rng: fastrand::Rng,
@@ -101,8 +112,8 @@ pub(crate) struct World {
     pub(crate) connections: Vec<Dialled>,
     pub(crate) next_xid: i32,
     pub(crate) checks: Checks,
-    /// Tells what happens, when asked to.
-    pub(crate) tells: bool,
+    pub(crate) shell_bug: Option<ShellBug>,
+    pub(crate) telling: Telling,
     pub(crate) stormy: bool,
     pub(crate) mood: Mood,
     pub(crate) stats: Stats,
@@ -122,7 +133,8 @@ impl World {
             connections: Vec::new(),
             next_xid: 1,
             checks: Checks::default(),
-            tells: false,
+            shell_bug: None,
+            telling: Telling::Nothing,
             stormy: true,
             mood,
             stats: Stats::default(),
@@ -131,9 +143,16 @@ impl World {
 
     #[allow(clippy::print_stdout, reason = "a run that is repeated tells its steps")]
     pub(crate) fn say(&self, line: impl FnOnce() -> String) {
-        if self.tells {
-            println!("{:>7} {}", self.now_ms, line());
+        match &self.telling {
+            Telling::Nothing => {}
+            Telling::Aloud => println!("{:>7} {}", self.now_ms, line()),
+            Telling::Noted(lines) => lines.borrow_mut().push(format!("{:>7} {}", self.now_ms, line())),
         }
+    }
+
+    /// Whether the guard of the shell against `bug` is in place. Always, but in tests of the tests.
+    pub(crate) fn guards(&self, bug: ShellBug) -> bool {
+        self.shell_bug != Some(bug)
     }
 
     pub(crate) fn plan(&mut self, in_ms: u64, happening: Happening) {

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use oxkeeper_sim::{Count, Planted, Stats, run};
+use oxkeeper_sim::{Count, Planted, Stats, run, run_noted};
 
 const SEEDS: std::ops::Range<u64> = 0..150;
 
@@ -44,5 +44,15 @@ fn every_storm_keeps_the_promises_and_ends_in_progress() {
         Count::Rollovers,
     ] {
         assert!(total.of(what) > 0, "no {what:?} in any of the storms");
+    }
+}
+
+#[test]
+fn a_seed_replays_the_same_history() {
+    for seed in [3, 38] {
+        let ((first, lines), (second, again)) = (run_noted(seed), run_noted(seed));
+        assert!(lines.len() > 100, "seed {seed} tells {} lines", lines.len());
+        assert_eq!(lines, again, "seed {seed}");
+        assert_eq!(first.lasted_ms, second.lasted_ms);
     }
 }

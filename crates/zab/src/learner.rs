@@ -559,9 +559,15 @@ impl Learner {
             }
         }
         self.send(Message::Ack(Zxid::new(self.epoch, 0)), context);
+        if !context.guards(PlantedBug::ServeBeforeUpToDate) {
+            let _is_awaited = self.handle_up_to_date(context);
+        }
     }
 
     fn handle_up_to_date(&mut self, context: &mut Context) -> Next {
+        if self.step == Step::Broadcast && !context.guards(PlantedBug::ServeBeforeUpToDate) {
+            return Ok(());
+        }
         self.expect(Step::AwaitingUpToDate)?;
         self.step = Step::Broadcast;
         self.send(Message::Ack(Zxid::new(self.epoch, 0)), context);

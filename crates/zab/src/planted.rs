@@ -49,6 +49,8 @@ pub enum PlantedBug {
     CounterNotWatched,
     /// A leader goes on without a quorum of learners.
     LeadWithoutQuorum,
+    /// A learner serves when it has taken over the history, before it knows that a quorum has it.
+    ServeBeforeUpToDate,
     /// The leader proposes an epoch that some server of the quorum has already accepted.
     ReuseEpoch,
 }

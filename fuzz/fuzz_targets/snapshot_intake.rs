@@ -111,7 +111,9 @@ fuzz_target!(|bytes: &[u8]| {
 
     let empty = empty_snapshot(&storage, &settings).expect("there is room");
     let end = recover(&storage, &settings, 0).expect("there is nothing").log_end;
-    let mut log = storage.open_log(&end, || Duration::ZERO).expect("logs are trusted");
+    let mut log = storage
+        .open_log(&end, || Duration::ZERO)
+        .expect("logs are trusted");
     for (file, zxid) in [(empty.file, Zxid::ZERO), (received.file, ZXID)] {
         storage.install(&mut log, file, zxid, []).expect("there is room");
     }

@@ -315,6 +315,8 @@ def watches_set_again_elsewhere(ensemble, path):
         watcher.drop()
         writer.run([codec.set_data(f"{mine}/changed", b"1"), codec.create(f"{mine}/created")])
         after = writer.last_zxid
+        # A server refuses a client that has seen more than it has.
+        until(f"{b} has applied what {a} has shown", lambda: b.zxid() >= seen)
         moved = connect(b, session=watcher.session, password=watcher.password, last_zxid=seen, timeout_ms=20_000)
         until(f"{b} has applied what was written", lambda: b.zxid() >= after)
         request = codec.set_watches(seen, data=[f"{mine}/changed", f"{mine}/later"], exist=[f"{mine}/created"])

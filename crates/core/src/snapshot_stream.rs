@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use oxkeeper_storage::{SetAside, SnapshotSink, SnapshotWriter, Storage, StorageError};
 use oxkeeper_tree::{SnapshotCursor, Tree, TreeSettings};
-use oxkeeper_types::{Acl, SessionId, StoredStat, Zxid};
+use oxkeeper_types::{Acl, SessionId, StoredStat, TxnDigest, Zxid};
 use oxkeeper_wire::{
     DecodeError, Decoder, Encoder, SNAPSHOT_END, SNAPSHOT_SIGNATURE, SnapshotDigest, decode_acl,
     decode_session, decode_znode, encode_acl_entry, encode_session, encode_znode,
@@ -160,7 +160,7 @@ pub struct SnapshotIntake {
     records: Records,
     writer: SnapshotWriter,
     zxid: Zxid,
-    digest: Option<SnapshotDigest>,
+    digest_enabled: bool,
     record_bytes_max: usize,
     /// What came and could not be decoded yet: the begin of one record.
     buffer: Vec<u8>,
@@ -234,13 +234,6 @@ impl SnapshotIntake {
             });
         }
         let state = Restoring::new(settings);
-        // Java reads this section when digests are on and takes its absence for damage. The digest at the end of the
-        // leader's walk is not known; zeros say so, as in a new Java server's.
-        let digest = settings.digest_enabled.then(|| SnapshotDigest {
-            zxid: Zxid::ZERO,
-            version: state.tree.digest().version,
-            tree_digest: 0,
-        });
         Ok(SnapshotIntake {
             records: Records {
                 state,
@@ -248,7 +241,7 @@ impl SnapshotIntake {
             },
             writer: storage.begin_set_aside(zxid)?,
             zxid,
-            digest,
+            digest_enabled: settings.digest_enabled,
             record_bytes_max: usize::try_from(storage.limits().entry_bytes_max).unwrap_or(usize::MAX),
             buffer: Vec::new(),
             record_bytes_min: 0,
@@ -321,8 +314,15 @@ impl SnapshotIntake {
                 what: "it ends early".to_owned(),
             });
         }
-        let file = self.writer.set_aside(self.digest)?;
         let Restoring { tree, sessions } = self.records.state;
+        let TxnDigest { version, tree_digest } = tree.digest();
+        let zxid = self.zxid;
+        let digest = SnapshotDigest {
+            zxid,
+            version,
+            tree_digest,
+        };
+        let file = self.writer.set_aside(self.digest_enabled.then_some(digest))?;
         let mut replica = Replica::new(tree, self.zxid, sessions);
         replica.history = file.history();
         Ok(ReceivedSnapshot { replica, file })

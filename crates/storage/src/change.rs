@@ -11,7 +11,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use oxkeeper_types::{Acl, SessionId, StoredStat, Zxid};
+use oxkeeper_types::{Acl, SessionId, StoredStat, TxnDigest, Zxid};
+use oxkeeper_wire::{SnapshotDigest, decode_txn_entry};
 
 use crate::disk::{Disk, OpenMode};
 use crate::layout::{
@@ -98,13 +99,13 @@ impl Storage {
         zxid: Zxid,
         entries: impl IntoIterator<Item = (Zxid, &'a [u8])>,
     ) -> Result<(), StorageError> {
-        assert_eq!(zxid, snapshot.zxid, "the snapshot is of another txn");
+        assert_eq!(zxid, snapshot.zxid(), "the snapshot is of another txn");
         log.settle()?;
         let mut histories = self.histories.lock();
         let installed = self.install_files(&mut snapshot, entries);
         histories.changes += 1;
         log.go_on_after(installed)?;
-        histories.current = snapshot.history;
+        histories.current = snapshot.history();
         Ok(())
     }
 
@@ -115,9 +116,20 @@ impl Storage {
         entries: impl IntoIterator<Item = (Zxid, &'a [u8])>,
     ) -> Result<Zxid, StorageError> {
         let path = in_version_dir(UNFINISHED_LOG);
-        let staged = stage_log(&*self.logs, &path, snapshot.zxid, entries)?;
+        let mut newest_digest = None;
+        let entries = entries.into_iter().inspect(|&(zxid, entry)| {
+            if let Ok((.., Some(TxnDigest { version, tree_digest }))) = decode_txn_entry(entry) {
+                newest_digest = Some(SnapshotDigest {
+                    zxid,
+                    version,
+                    tree_digest,
+                });
+            }
+        });
+        let staged = stage_log(&*self.logs, &path, snapshot.zxid(), entries)?;
+        snapshot.complete(newest_digest)?;
         let new_log = staged.map(|(first, _)| name_of(&log_path(first)));
-        let new_snapshot = name_of(&snapshot_path(snapshot.zxid, self.settings.compression));
+        let new_snapshot = name_of(&snapshot_path(snapshot.zxid(), self.settings.compression));
         let mut removed_snapshots = self.snapshot_names(|_| true)?;
         removed_snapshots.retain(|name| *name != new_snapshot);
         let logs = log_files(&*self.logs)?.into_iter().rev();
@@ -130,12 +142,11 @@ impl Storage {
             removed_logs,
             cut_log: None,
             new_log,
-            new_snapshot: Some((name_of(&snapshot.unfinished), new_snapshot)),
+            // From here on its file belongs to the change.
+            new_snapshot: Some((name_of(snapshot.release()), new_snapshot)),
         };
-        // From here on its file belongs to the change.
-        snapshot.is_installed = true;
         change.make(&*self.snapshots, &*self.logs)?;
-        Ok(staged.map_or(snapshot.zxid, |(_, last)| last))
+        Ok(staged.map_or(snapshot.zxid(), |(_, last)| last))
     }
 
     /// Makes `zxid` the end of the history, durably: forgets later txns, and snapshots that hold them. Refused when

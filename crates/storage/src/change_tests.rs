@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use oxkeeper_types::{Acl, StoredStat, Zxid};
+use oxkeeper_types::{Acl, SessionId, StoredStat, Txn, TxnDigest, TxnHeader, Zxid};
+use oxkeeper_wire::{SnapshotDigest, encode_txn_entry};
 
 use crate::recovery_tests::*;
 use crate::*;
@@ -18,10 +19,15 @@ fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
 }
 
 fn set_aside(storage: &Storage, zxid: Zxid) -> SetAside {
-    let mut writer = storage.begin_set_aside(zxid).unwrap();
+    with_root(storage.begin_set_aside(zxid).unwrap())
+        .set_aside(None)
+        .unwrap()
+}
+
+fn with_root(mut writer: SnapshotWriter) -> SnapshotWriter {
     writer.records(&[0; 8]);
     writer.znode("", None, -1, &StoredStat::default());
-    writer.set_aside(None).unwrap()
+    writer
 }
 
 fn begin(storage: &Storage, of: HistoryId, zxid: i64) -> SnapshotWriter {
@@ -212,6 +218,56 @@ fn an_installed_history_takes_the_place_of_all_that_was_there() {
         assert_eq!(all, ["currentEpoch", "log.6", "log.8", "snapshot.5"]);
         assert_eq!(storage.load(Counts::default).unwrap().zxid, Zxid(5));
         assert_eq!(replay(&storage, Zxid(5)).unwrap().0, [6, 7, 8]);
+    }
+}
+
+#[test]
+fn an_installed_snapshot_has_the_digest_of_the_newest_txn_that_was_replayed_on_it() {
+    let logged = |zxid, tree_digest: Option<u64>| {
+        let header = TxnHeader {
+            session: SessionId(1),
+            cxid: 0,
+            zxid: Zxid(zxid),
+            time: 0,
+        };
+        let digest = tree_digest.map(|tree_digest| TxnDigest {
+            version: 2,
+            tree_digest,
+        });
+        let mut bytes = Vec::new();
+        encode_txn_entry(
+            &mut bytes,
+            &header,
+            &Txn::CreateSession { timeout_ms: 1 },
+            digest.as_ref(),
+        );
+        (Zxid(zxid), bytes)
+    };
+    let all = [logged(71, Some(171)), logged(72, Some(172)), logged(73, None)];
+    for (count, expected) in [(0, (70, 170)), (1, (71, 171)), (2, (72, 172)), (3, (72, 172))] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Snappy] {
+            let settings = StorageSettings {
+                compression,
+                ..small_log(0)
+            };
+            let disk = SimDisk::new(1);
+            let (storage, mut log) = fresh_log(&disk, settings);
+            let received = storage.begin_set_aside(Zxid(70)).unwrap();
+            let digest = SnapshotDigest {
+                zxid: Zxid(70),
+                version: 2,
+                tree_digest: 170,
+            };
+            let received = with_root(received).set_aside(Some(digest)).unwrap();
+            let entries = all[..count].iter().map(|(zxid, bytes)| (*zxid, bytes.as_slice()));
+            storage.install(&mut log, received, Zxid(70), entries).unwrap();
+            disk.crash();
+            let Origin::Snapshot { tail, .. } = storage.load(Counts::default).unwrap().origin else {
+                panic!("there is a snapshot");
+            };
+            let found = tail.digest.map(|digest| (digest.zxid.0, digest.tree_digest));
+            assert_eq!((found, tail.last_zxid), (Some(expected), Some(Zxid(70))));
+        }
     }
 }
 

@@ -74,32 +74,37 @@ pub struct SnapshotFile {
 
 /// A whole snapshot from another server, synced but not part of this server's state: no start looks at it, and the
 /// next one removes it. It becomes the state by [`crate::Storage::install`]; dropped before, it is removed.
+///
+/// Its sections are still to be written: which txn's digest the state fits is known when it is installed.
 pub struct SetAside {
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) unfinished: String,
-    pub(crate) zxid: Zxid,
-    pub(crate) history: HistoryId,
-    pub(crate) is_installed: bool,
+    writer: SnapshotWriter,
+    digest: Option<SnapshotDigest>,
 }
 
 impl SetAside {
     /// The zxid it was begun with: the state holds all txns up to it, and possibly effects of later ones.
     pub fn zxid(&self) -> Zxid {
-        self.zxid
+        self.writer.zxid
     }
 
     /// The history that begins with it.
     pub fn history(&self) -> HistoryId {
-        self.history
+        self.writer.history
     }
-}
 
-impl Drop for SetAside {
-    fn drop(&mut self) {
-        if !self.is_installed {
-            // On failure the file stays until the next start removes it.
-            let _ = self.disk.remove(&self.unfinished);
-        }
+    /// Writes and syncs what is missing. `later` is the digest of the newest txn that was replayed on the state: by
+    /// then it has no effects of txns to come.
+    pub(crate) fn complete(&mut self, later: Option<SnapshotDigest>) -> Result<(), StorageError> {
+        let digest = self.digest.map(|digest| later.unwrap_or(digest));
+        // Java reads the section of the last zxid, too, and warns when it is not there.
+        self.writer.end(digest, Some(self.writer.zxid))?;
+        Ok(())
+    }
+
+    /// The name of its file, which is no longer removed.
+    pub(crate) fn release(&mut self) -> &str {
+        self.writer.is_finished = true;
+        &self.writer.unfinished
     }
 }
 
@@ -225,6 +230,7 @@ impl SnapshotWriter {
         digest: Option<SnapshotDigest>,
         last_zxid: Option<Zxid>,
     ) -> Result<Option<SnapshotFile>, StorageError> {
+        self.end_znodes()?;
         let length = self.end(digest, last_zxid)?;
         let histories = self.histories.clone();
         let known = histories.lock();
@@ -246,27 +252,26 @@ impl SnapshotWriter {
         }))
     }
 
-    /// As [`SnapshotWriter::finish`], but it does not become a snapshot of this server yet.
+    /// Ends the znodes and syncs them, but makes no snapshot of this server of them yet. `digest` is that of the state
+    /// if it has no effects of txns after its zxid; `None` when digests are off.
     ///
     /// # Errors
     /// The file cannot be written or synced.
     pub fn set_aside(mut self, digest: Option<SnapshotDigest>) -> Result<SetAside, StorageError> {
-        // Java reads this section, too, and warns when it is not there.
-        self.end(digest, Some(self.zxid))?;
-        self.is_finished = true;
-        Ok(SetAside {
-            disk: self.disk.clone(),
-            unfinished: std::mem::take(&mut self.unfinished),
-            zxid: self.zxid,
-            history: self.history,
-            is_installed: false,
-        })
+        self.end_znodes()?;
+        let unfinished = self.disk.full_path(&self.unfinished);
+        self.out.sync().map_err(StorageError::io(&unfinished, "sync"))?;
+        Ok(SetAside { writer: self, digest })
     }
 
-    /// Completes and syncs the content; returns its length in bytes.
-    fn end(&mut self, digest: Option<SnapshotDigest>, last_zxid: Option<Zxid>) -> Result<u64, StorageError> {
+    fn end_znodes(&mut self) -> Result<(), StorageError> {
         Encoder::new(&mut self.buffer).raw(&SNAPSHOT_END);
         self.seal()?;
+        self.write_out()
+    }
+
+    /// Adds the sections behind the znodes and syncs the content; returns its length in bytes.
+    fn end(&mut self, digest: Option<SnapshotDigest>, last_zxid: Option<Zxid>) -> Result<u64, StorageError> {
         if let Some(digest) = digest {
             digest.encode(&mut Encoder::new(&mut self.buffer));
             self.seal()?;
@@ -362,6 +367,18 @@ impl Compressor {
             Compressor::Snappy(out) => out.write_all(bytes),
             Compressor::Finished => unreachable!("nothing is written to a finished snapshot"),
         }
+    }
+
+    /// Makes what has left the compressor durable.
+    fn sync(&mut self) -> io::Result<()> {
+        let out = match self {
+            Compressor::None(out) => out,
+            Compressor::Gzip(out) => out.get_mut(),
+            Compressor::Snappy(out) => &mut out.out,
+            Compressor::Finished => unreachable!("a finished snapshot is synced"),
+        };
+        out.flush()?;
+        out.file.sync_data()
     }
 
     fn finish(&mut self) -> io::Result<FileOut> {

@@ -45,7 +45,7 @@ class Suite:
         `ours` are the members that were ours at some time, if not those that are."""
         ensemble.stop()
         compared = checks.expect_same_logs(ensemble)
-        checks.expect_readable_by_java(ours or [m for m in ensemble if m.kind == self.ours], self.release)
+        checks.expect_readable_by_java(ours or [m for m in ensemble if m.kind == self.ours])
         checks.expect_opened_by_the_other_kind(list(ensemble), self.ours, tree, self.scratch)
         self.say(f"directories: {compared} txns logged alike, each directory opened by the other kind")
 

@@ -238,6 +238,7 @@ fn describe(reason: Reason) -> String {
         Reason::LeaderLost => "the connection to the leader was lost".to_owned(),
         Reason::QuorumLost => "fewer followers than make a quorum are heard of".to_owned(),
         Reason::CounterUsedUp => "the epoch has no zxid left".to_owned(),
+        Reason::ElectorLost => "a server that elected this one looks for another leader".to_owned(),
         Reason::LaterEpochPromised => "a follower has promised itself to a later epoch".to_owned(),
         Reason::TruncateRefused => {
             "the history has nothing to be truncated to; a snapshot will be asked for".to_owned()

@@ -50,6 +50,8 @@ pub(crate) struct Election {
     outcome: Vote,
     /// The round in which it ended.
     outcome_round: i64,
+    /// Who voted so.
+    electors: BTreeSet<ServerId>,
     round: Option<Round>,
 }
 
@@ -77,6 +79,7 @@ impl Election {
             logical_clock: 0,
             outcome: Vote::NONE,
             outcome_round: 0,
+            electors: BTreeSet::new(),
             round: None,
         }
     }
@@ -118,6 +121,11 @@ impl Election {
     /// who join later must find equal votes.
     pub(crate) fn adopt_epoch(&mut self, epoch: u32) {
         self.outcome.peer_epoch = i64::from(epoch);
+    }
+
+    /// Whether this server voted for the outcome of the last election.
+    pub(crate) fn is_elector(&self, server: ServerId) -> bool {
+        self.electors.contains(&server)
     }
 
     /// A connection to a peer came up: it hears the own vote at once.
@@ -282,7 +290,9 @@ impl Election {
     }
 
     fn finish(&mut self, elected: Elected, timers: &mut Timers) -> Elected {
+        let mine = self.proposal_notification();
         if let Some(round) = self.round.take() {
+            self.electors = agreeing(&round.received, &mine);
             self.outcome = round.proposal;
         }
         self.outcome_round = self.logical_clock;

@@ -152,21 +152,33 @@ impl History {
         self.delivered_count = self.delivered_count.min(self.entries.len());
     }
 
-    /// How a learner whose history ends at `peer` is synchronised to our history through `committed`.
-    pub(crate) fn plan(&self, peer: Zxid, committed: Zxid, settings: &Settings) -> SyncPlan {
+    /// How a learner whose history ends at `peer` is synchronised to our history through `committed`, by the leader of
+    /// epoch `led`, who had followed or led epoch `before` last.
+    pub(crate) fn plan(
+        &self,
+        peer: Zxid,
+        committed: Zxid,
+        (before, led): (u32, u32),
+        settings: &Settings,
+    ) -> SyncPlan {
         // (e, 0) ends a history that was taken over from the leader of e, once a quorum had it, before its first
         // txn. Whatever we have before (e, 1) is then the same.
         let of_new_epoch = peer.counter() == 0;
         if peer == committed {
             return SyncPlan::Diff;
         }
+        if peer.0 < 0 {
+            // A Java server without any data that was told not to begin with an empty tree.
+            return SyncPlan::Snap;
+        }
         if peer > committed {
-            // A txn of the same epoch in both histories: they are the same up to there.
-            return if committed == Zxid::ZERO {
-                SyncPlan::Trunc(committed)
+            return if of_new_epoch && [before, led].contains(&peer.epoch()) {
+                // We have taken over the same history, and nothing of that epoch came after it.
+                SyncPlan::Diff
             } else if of_new_epoch {
                 SyncPlan::Snap
-            } else if peer.epoch() == committed.epoch() && committed.counter() > 0 {
+            } else if peer.epoch() == led || (peer.epoch() == committed.epoch() && committed.counter() > 0) {
+                // What it has more of a common epoch follows what was committed.
                 SyncPlan::Trunc(committed)
             } else if settings.guards(PlantedBug::TruncateAcrossEpochs) {
                 SyncPlan::Snap
@@ -223,7 +235,7 @@ mod tests {
 
     fn plan(history: &History, epoch: u32, counter: u32) -> SyncPlan {
         let settings = Settings::new(ServerId(1), QuorumVerifier::majority([ServerId(1)], []));
-        history.plan(Zxid::new(epoch, counter), history.last(), &settings)
+        history.plan(Zxid::new(epoch, counter), history.last(), (6, 7), &settings)
     }
 
     #[test]
@@ -265,10 +277,34 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_without_txns_takes_everything_away() {
-        assert_eq!(plan(&history(Zxid::ZERO, &[]), 1, 3), SyncPlan::Trunc(Zxid::ZERO));
+    fn a_history_that_ends_with_the_beginning_of_an_epoch_we_know_is_ours() {
+        let ours = history(Zxid::new(1, 7), &[(1, 8), (4, 1)]);
+        assert_eq!(plan(&ours, 6, 0), SyncPlan::Diff, "we came from that epoch too");
+        assert_eq!(plan(&ours, 7, 0), SyncPlan::Diff, "it came from us");
+        assert_eq!(
+            plan(&ours, 7, 3),
+            SyncPlan::Trunc(Zxid::new(4, 1)),
+            "our own proposals"
+        );
+    }
+
+    #[test]
+    fn a_leader_without_txns_replaces_what_others_have() {
+        assert_eq!(plan(&history(Zxid::ZERO, &[]), 1, 3), SyncPlan::Snap);
+        assert_eq!(plan(&history(Zxid::ZERO, &[]), 1, 0), SyncPlan::Snap);
         assert_eq!(plan(&history(Zxid::ZERO, &[]), 0, 0), SyncPlan::Diff);
         assert_eq!(plan(&history(Zxid::ZERO, &[(1, 1)]), 0, 0), SyncPlan::Diff);
+    }
+
+    #[test]
+    fn a_learner_without_data_gets_everything() {
+        let settings = Settings::new(ServerId(1), QuorumVerifier::majority([ServerId(1)], []));
+        for ours in [history(Zxid::ZERO, &[]), history(Zxid::ZERO, &[(1, 1)])] {
+            assert_eq!(
+                ours.plan(Zxid(-1), ours.last(), (6, 7), &settings),
+                SyncPlan::Snap
+            );
+        }
     }
 
     #[test]

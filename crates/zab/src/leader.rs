@@ -59,6 +59,7 @@ pub(crate) struct Leader {
     committed: Zxid,
     last_proposed: Zxid,
     half_ticks: u64,
+    elected_ms: u64,
 }
 
 impl Leader {
@@ -78,6 +79,7 @@ impl Leader {
             committed: journal.history.last(),
             last_proposed: journal.history.last(),
             half_ticks: 0,
+            elected_ms: context.now_ms,
         }
     }
 
@@ -251,6 +253,16 @@ impl Leader {
         Ok(())
     }
 
+    pub(crate) fn handle_elector_looking(&self, context: &Context) -> Next {
+        let waits_ms = context.now_ms - self.elected_ms;
+        match context.settings.epoch_wait_max_ms {
+            Some(max_ms) if self.phase == Phase::CollectingEpochs && waits_ms > max_ms => {
+                Err(Reason::ElectorLost)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn decide_epoch(&mut self, context: &mut Context) {
         if self.phase == Phase::CollectingEpochs && context.settings.quorum.contains_quorum(&self.connected) {
             self.phase = Phase::SavingAcceptedEpoch;
@@ -306,6 +318,8 @@ impl Leader {
         }
         self.phase = Phase::Synchronizing;
         self.last_proposed = Zxid::new(self.epoch, 0);
+        // Whoever is synchronised gets the history to its end, and the tree is to be no less.
+        context.deliver_through(self.committed);
         context.write(Write::CurrentEpoch(self.epoch));
         context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
         context.set_timer(Timer::Ping, context.settings.tick_ms / 2);
@@ -340,13 +354,17 @@ impl Leader {
             }
         }
         let history = context.history();
-        match history.plan(peer, self.committed, &context.settings) {
+        let epochs = (self.freshness.0, self.epoch);
+        match history.plan(peer, self.committed, epochs, &context.settings) {
             SyncPlan::Diff => {
-                self.send_history(link, Message::Diff(self.committed), Vec::new(), peer, context);
+                let method = Message::Diff(self.committed);
+                self.send_history(link, peer, method, Vec::new(), peer, context);
             }
-            SyncPlan::Trunc(to) => self.send_history(link, Message::Trunc(to), Vec::new(), to, context),
-            SyncPlan::Snap => self.send_snapshot(link, context),
-            SyncPlan::FromDisk if peer.counter() == 0 => self.send_snapshot(link, context),
+            SyncPlan::Trunc(to) => {
+                self.send_history(link, peer, Message::Trunc(to), Vec::new(), to, context);
+            }
+            SyncPlan::Snap => self.send_snapshot(link, peer, context),
+            SyncPlan::FromDisk if peer.counter() == 0 => self.send_snapshot(link, peer, context),
             SyncPlan::FromDisk => {
                 let to = history.start();
                 if let Some(learner) = self.learners.get_mut(&link) {
@@ -381,9 +399,10 @@ impl Leader {
         if (known && complete) || (!context.guards(PlantedBug::DiskHistoryUnchecked) && !entries.is_empty()) {
             entries.retain(|entry| peer < entry.zxid && entry.zxid <= self.committed);
             let after = entries.last().map_or(peer, |last| last.zxid);
-            self.send_history(link, Message::Diff(self.committed), entries, after, context);
+            let method = Message::Diff(self.committed);
+            self.send_history(link, peer, method, entries, after, context);
         } else {
-            self.send_snapshot(link, context);
+            self.send_snapshot(link, peer, context);
         }
         Ok(())
     }
@@ -391,8 +410,17 @@ impl Leader {
     /// Sends the tree. While it is walked, txns go on to be applied: the stream has effects of some of them. They all
     /// follow as committed history, so that whatever comes after NEWLEADER is applied to exactly the tree that its
     /// leader had.
-    fn send_snapshot(&mut self, link: LinkId, context: &mut Context) {
-        let zxid = context.history().delivered();
+    ///
+    /// A learner that has later txns than the snapshot must not find them in its log again: a Java server would, when
+    /// it starts anew, because it replaces its snapshots and not its log. To it the same tree is that of the beginning
+    /// of this epoch, as Java's leaders always say.
+    fn send_snapshot(&mut self, link: LinkId, peer: Zxid, context: &mut Context) {
+        let delivered = context.history().delivered();
+        let zxid = if peer > delivered {
+            delivered.max(Zxid::new(self.epoch, 0))
+        } else {
+            delivered
+        };
         context.send(link, Message::Snap(zxid));
         context.push(Action::SendSnapshot(link));
         self.send_committed(link, Vec::new(), zxid, context);
@@ -424,6 +452,7 @@ impl Leader {
     fn send_history(
         &mut self,
         link: LinkId,
+        peer: Zxid,
         method: Message,
         entries: Vec<Entry>,
         after: Zxid,
@@ -439,7 +468,7 @@ impl Leader {
             bytes += entry.txn.len();
         }
         if count > backlog_entries_max || bytes > backlog_bytes_max {
-            self.send_snapshot(link, context);
+            self.send_snapshot(link, peer, context);
             return;
         }
         context.send(link, method);
@@ -525,7 +554,6 @@ impl Leader {
         }
         self.phase = Phase::Broadcast;
         context.timers.stop(Timer::InitLimit);
-        context.deliver_through(self.committed);
         context.serve(self.epoch, self.me);
         for (link, learner) in &mut self.learners {
             if learner.step == Step::Synced {

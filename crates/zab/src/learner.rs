@@ -193,18 +193,15 @@ impl Learner {
         }
     }
 
-    /// The leader lives: give it `initLimit` while it may have much to send, `syncLimit` afterwards.
+    /// The leader lives: give it `syncLimit` in broadcast. Before, it may wait for others, or for this server's disk,
+    /// and Java's leaders send no PINGs then: give it `initLimit`.
     fn note_heard(&self, context: &mut Context) {
-        let early = matches!(
-            self.step,
-            Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync | Step::Receiving
-        );
+        let silence_max = match self.step {
+            Step::Broadcast => context.settings.sync_limit_ms(),
+            _ => context.settings.init_limit_ms(),
+        };
         context.timers.stop(Timer::InitLimit);
-        if early {
-            context.set_timer(Timer::SyncLimit, context.settings.init_limit_ms());
-        } else {
-            context.set_timer(Timer::SyncLimit, context.settings.sync_limit_ms());
-        }
+        context.set_timer(Timer::SyncLimit, silence_max);
     }
 
     fn send(&self, message: Message, context: &mut Context) {
@@ -570,6 +567,7 @@ impl Learner {
         }
         self.expect(Step::AwaitingUpToDate)?;
         self.step = Step::Broadcast;
+        self.note_heard(context);
         self.send(Message::Ack(Zxid::new(self.epoch, 0)), context);
         // A quorum has everything up to NEWLEADER.
         context.deliver_through(context.history().last());

@@ -32,6 +32,9 @@ pub struct Settings {
     pub connect_retry_ms: u64,
     /// How often the leader is dialled before another election. Java: 5, 100 ms apart.
     pub connect_tries_max: u32,
+    /// How long a leader without a quorum of followers bears that one of its electors looks for a leader again
+    /// (`zookeeper.leader.maxTimeToWaitForEpoch`); `None`: until `initLimit`, as is Java's default.
+    pub epoch_wait_max_ms: Option<u64>,
     /// How many delivered txns are kept in memory for learners that come late (`commitLogCount`).
     pub window_entries_max: usize,
     /// How many bytes of delivered txns are kept in memory for them.
@@ -71,6 +74,7 @@ impl Settings {
             notification_interval_max_ms: 1000,
             connect_retry_ms: 10,
             connect_tries_max: 10,
+            epoch_wait_max_ms: None,
             window_entries_max: 500,
             window_bytes_max: 64 << 20,
             backlog_entries_max: 1_000_000,

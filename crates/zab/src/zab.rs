@@ -212,6 +212,8 @@ pub enum Reason {
     QuorumLost,
     /// The counter of the epoch is used up.
     CounterUsedUp,
+    /// One who elected this server looks for another leader, before there is a quorum of followers.
+    ElectorLost,
     /// A voter has promised itself to a later epoch than this leader's.
     LaterEpochPromised,
     /// The history on disk has nothing to be truncated to; a snapshot will be asked for.
@@ -395,7 +397,7 @@ impl Zab {
         let next = match event {
             Event::Notification { from, notification } => {
                 self.handle_notification(from, notification);
-                Ok(())
+                self.check_elector(from, notification.state)
             }
             Event::ElectionPeerConnected { peer } => {
                 let mut out = Outbox::new();
@@ -570,6 +572,16 @@ impl Zab {
             .handle_notification(from, notification, state, now_ms, timers, &mut out);
         self.send_notifications(out);
         self.handle_elected(elected);
+    }
+
+    /// Whether a leader that has no quorum yet is to give up because one who elected it looks for another.
+    fn check_elector(&self, from: ServerId, state: PeerState) -> Next {
+        match &self.role {
+            Role::Leading(leader) if state == PeerState::Looking && self.election.is_elector(from) => {
+                leader.handle_elector_looking(&self.context)
+            }
+            Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
+        }
     }
 
     fn send_notifications(&mut self, out: Outbox) {

@@ -4,7 +4,10 @@ mod driver;
 
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, settings, written, z};
 use oxkeeper_types::{ServerId, Zxid};
-use oxkeeper_zab::{Action, Event, LearnerView, LinkId, Message, PeerFault, Reason, Write, WriteId};
+use oxkeeper_zab::{
+    Action, Event, LearnerView, LinkId, Message, NOTIFICATION_VERSION, Notification, PeerFault, PeerState,
+    Reason, Vote, Write, WriteId,
+};
 
 /// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
 /// off its end would not mend that.
@@ -343,6 +346,60 @@ fn every_phase_ends_in_time() {
     assert_eq!(answer, [expected]);
     assert_eq!(ended(&serving.wait_ms(9_999)), None);
     assert_eq!(ended(&serving.wait_ms(1)), Some(Reason::LeaderSilent));
+}
+
+/// A Java leader sends no PINGs before it has a quorum, and may wait for that as long as `initLimit` says.
+#[test]
+fn a_follower_that_has_the_history_waits_for_the_quorum_of_its_leader() {
+    let mut follower = Server::follower(recovered(4, &[], Zxid::ZERO), 5, &[]);
+    follower.hear(LINK, Message::Diff(Zxid::ZERO));
+    follower.hear(LINK, Message::NewLeader { epoch: 5 });
+    follower.settle_disk();
+    assert_eq!(ended(&follower.wait_ms(19_999)), None);
+    follower.hear(LINK, Message::UpToDate);
+    assert_eq!(ended(&follower.wait_ms(9_999)), None);
+    assert_eq!(ended(&follower.wait_ms(1)), Some(Reason::LeaderSilent));
+}
+
+#[test]
+fn a_leader_that_an_elector_has_left_before_it_had_followers_may_be_told_to_give_up() {
+    let looks = |server: &mut Server, from, zxid| {
+        let notification = Notification {
+            state: PeerState::Looking,
+            vote: Vote {
+                leader: ServerId(from),
+                zxid,
+                peer_epoch: 4,
+            },
+            election_epoch: 2,
+            version: NOTIFICATION_VERSION,
+        };
+        ended(&server.tell(Event::Notification {
+            from: ServerId(from),
+            notification,
+        }))
+    };
+    for (epoch_wait_max_ms, reason) in [(None, None), (Some(500), Some(Reason::ElectorLost))] {
+        let mut settings = settings(3, &[]);
+        settings.epoch_wait_max_ms = epoch_wait_max_ms;
+        let mut leader = Server::elected_with(settings.clone(), recovered(4, &[], Zxid::ZERO));
+        assert_eq!(
+            looks(&mut leader, 1, Zxid::ZERO),
+            None,
+            "it may have been elected later"
+        );
+        leader.wait_ms(501);
+        assert_eq!(
+            looks(&mut leader, 4, Zxid::ZERO),
+            None,
+            "an observer elects nobody"
+        );
+        assert_eq!(looks(&mut leader, 1, Zxid::ZERO), reason);
+        // With a quorum it leads on.
+        let mut leader = Server::leader_with(settings, recovered(4, &[], Zxid::ZERO));
+        leader.wait_ms(501);
+        assert_eq!(looks(&mut leader, 1, Zxid::ZERO), None);
+    }
 }
 
 /// The elected may have died meanwhile: who cannot reach it does not wait for `initLimit`.

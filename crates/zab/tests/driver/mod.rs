@@ -186,7 +186,7 @@ impl Server {
         Server::elected_with(settings(3, planted), recovered)
     }
 
-    fn elected_with(settings: Settings, recovered: Recovered) -> Server {
+    pub(crate) fn elected_with(settings: Settings, recovered: Recovered) -> Server {
         let mut server = Server::start_with(settings, recovered);
         server.vote_for_3(1);
         assert_eq!(server.zab.state(), PeerState::Leading);

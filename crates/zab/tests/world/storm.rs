@@ -137,6 +137,7 @@ impl World {
         if limits_rng.u8(..) < 40 {
             settings.backlog_entries_max = settings.window_entries_max + 30;
         }
+        settings.epoch_wait_max_ms = pick(&mut limits_rng, &[None, Some(0), Some(100)]);
         settings.unnamed_links_max = pick(&mut limits_rng, &[2, 64]);
         settings.counter_max = pick(&mut rng, &[3, 20, u32::MAX - 1, u32::MAX - 1]);
         settings.planted = planted.into_iter().collect();

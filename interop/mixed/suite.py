@@ -124,6 +124,13 @@ def migration_and_back(suite):
         suite.check_directories(ensemble, tree, ours=list(ensemble))
 
 
+def migration_of_dynamic(suite):
+    """A migration of servers that Java lets keep their list in a file of its own (reconfigEnabled)."""
+    with suite.ensemble(ours=(), java=(1, 2, 3), reconfigEnabled="true") as ensemble:
+        ensemble.start()
+        migration.migrate(ensemble, suite.release, suite.ours, suite.say)
+
+
 def migration_of_one(suite):
     with suite.ensemble(ours=(), java=(1, 2, 3)) as ensemble:
         ensemble.start()
@@ -142,7 +149,7 @@ def large_trees(suite, znodes=50_000):
 
 SCENARIOS = {scenario.__name__: scenario for scenario in (
     java_leads, java_leads_briefly, ours_leads, ours_leads_briefly, java_is_the_minority, large_trees, leaders_killed,
-    leaders_killed_briefly, leaders_killed_often, migration_and_back, migration_of_one)}
+    leaders_killed_briefly, leaders_killed_often, migration_and_back, migration_of_dynamic, migration_of_one)}
 BEGUN = time.monotonic()
 
 

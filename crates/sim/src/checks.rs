@@ -29,6 +29,8 @@ struct Proposed {
 #[derive(Default)]
 pub(crate) struct Checks {
     proposed: BTreeMap<Zxid, Proposed>,
+    /// The last txn of the history that each epoch began with, as far as a snapshot was named after the epoch.
+    begun_after: BTreeMap<Zxid, Zxid>,
     /// The one history: whatever any server showed, in order.
     committed: Vec<Zxid>,
     /// In which epoch each of these was first shown.
@@ -102,6 +104,9 @@ impl Checks {
         if self.proposed.contains_key(&zxid) {
             return zxid;
         }
+        if let Some(last) = self.begun_after.get(&zxid) {
+            return *last;
+        }
         let count = self.committed.partition_point(|shown| *shown <= zxid);
         self.committed[..count].last().copied().unwrap_or(Zxid::ZERO)
     }
@@ -163,6 +168,16 @@ impl World {
                 assert!(
                     facts.accepted_epoch >= *epoch,
                     "Z9: {} proposes epoch {epoch} too early",
+                    at + 1
+                );
+            }
+            // (e, 0): the history that the leader of e began with.
+            Message::Snap(zxid) if zxid.counter() == 0 && *zxid > Zxid::ZERO => {
+                let last = self.checks.cut(self.last_queued(at), *zxid);
+                let before = self.checks.begun_after.insert(*zxid, last);
+                assert!(
+                    before.is_none_or(|before| before == last),
+                    "Z6: {} began {zxid} after {last}, and said {before:?} before",
                     at + 1
                 );
             }

@@ -275,7 +275,8 @@ impl World {
         }
         let started = server.start(server.clock.now(now_ms), random);
         match started {
-            Ok(running) => {
+            Ok(mut running) => {
+                running.last_queued = self.checks.floor(running.last_queued);
                 if hits {
                     // It was to go during the start, and did not.
                     server.disk.cut_power_after(u64::MAX);

@@ -85,9 +85,9 @@ def dump_with_kazoo(member):
     return found
 
 
-def expect_same_trees(ensemble, with_kazoo=False, fuzzy=None):
-    """Every server shows the same znodes, data, Stats and ACLs; no server met a digest that is not its tree's, but a
-    Java server that got a `fuzzy` snapshot. Nothing may change meanwhile. Returns the tree."""
+def expect_same_trees(ensemble, with_kazoo=False, fuzzy=()):
+    """Every server shows the same znodes, data, Stats and ACLs; no server met a digest that is not its tree's, but
+    Java servers that got `fuzzy` snapshots. Nothing may change meanwhile. Returns the tree."""
     first, *others = ensemble.running
     expected = dump(first)
     for other in others:
@@ -106,9 +106,9 @@ def expect_same_trees(ensemble, with_kazoo=False, fuzzy=None):
     return expected
 
 
-def expect_same_digests(ensemble, fuzzy=None):
-    """The digests that servers keep of every 128th txn agree, and none met a mismatch. A server that got a `fuzzy`
-    snapshot had other trees until it was up to date: its newest digest counts, after a few more txns."""
+def expect_same_digests(ensemble, fuzzy=()):
+    """The digests that servers keep of every 128th txn agree, and none met a mismatch. Servers that got `fuzzy`
+    snapshots had other trees until they were up to date: their newest digest counts, after a few more txns."""
     since = 0
     if fuzzy:
         since = ensemble.leader().zxid()
@@ -121,11 +121,11 @@ def expect_same_digests(ensemble, fuzzy=None):
     for member in ensemble.running:
         mismatches = member.monitor().get("digest_mismatches_count")
         # Java counts what it meets on its way there.
-        expect(mismatches in (None, "0") or member is fuzzy and member.kind == JAVA,
+        expect(mismatches in (None, "0") or member in fuzzy and member.kind == JAVA,
                f"{member} counts {mismatches} digest mismatches")
         for zxid, digest in re.findall(r"^([0-9a-f]+): (-?\d+)$", member.word("hash"), re.M):
             zxid, digest = int(zxid, 16), int(digest) & ((1 << 64) - 1)
-            if zxid > since or member is not fuzzy:
+            if zxid > since or member not in fuzzy:
                 other, who = digests.setdefault(zxid, (digest, member))
                 expect(other == digest, f"{who} and {member} have different digests at zxid 0x{zxid:x}")
                 compared += who is not member and zxid > since

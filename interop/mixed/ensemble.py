@@ -280,12 +280,13 @@ class Ensemble:
         self.start()
         expect(self.leader().sid == sid, f"{self.leader()} leads instead of server {sid}")
 
-    def leader(self, seconds=DEADLINE):
-        """The member that leads, waiting for one."""
+    def leader(self, seconds=DEADLINE, but=None):
+        """The member that leads, other than `but`, waiting for one."""
         def leading():
-            for member in self.running:
+            candidates = [member for member in self.running if member is not but]
+            for member in candidates:
                 member.expect_alive()
-            return [member for member in self.running if member.mode() == "leader"]
+            return [member for member in candidates if member.mode() == "leader"]
         return until("a leader is elected", leading, seconds)[0]
 
     def await_same_zxid(self, seconds=DEADLINE):

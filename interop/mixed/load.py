@@ -13,7 +13,7 @@ from checks import client, connect, dump, finish, super_connection
 from ensemble import INTEROP, CLIENT_PORT, Failed, classpath, expect, until
 from raw import Refused
 
-SESSION_MS = 20_000
+SESSION_MS = 30_000
 ROOT = "/load"
 
 
@@ -64,7 +64,7 @@ class PipeliningWriter(Writer):
             if connection is None:
                 member = random.choice(self.members)
                 try:
-                    connection = connect(member, timeout_ms=SESSION_MS, reply_seconds_max=5, **session)
+                    connection = connect(member, timeout_ms=SESSION_MS, reply_seconds_max=2, **session)
                 except Refused:
                     # A server that has not yet seen the session's beginning refuses it too, when asked for a zxid.
                     raise Failed(f"{member} says that the session of writer {self.name} is over") from None

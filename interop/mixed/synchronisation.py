@@ -112,7 +112,7 @@ def large_tree_under_load(ensemble, sid, path, znodes):
     modes = synchronised_by(ensemble.leader(), learner, marks)
     expect(modes and set(modes) == {"SNAP"}, f"{learner} was synchronised by {modes}, not SNAP")
     ensemble.await_same_zxid()
-    tree = expect_same_trees(ensemble, fuzzy=learner)
+    tree = expect_same_trees(ensemble, fuzzy=[learner])
     return f"SNAP of {len(tree)} znodes to {learner} in {seconds:.1f} s while {sum(writes)} writes were made"
 
 

@@ -8,12 +8,12 @@ import struct
 import subprocess
 from collections import Counter
 
-from ensemble import CLIENT_PORT, COMMON, JAVA, OXKEEPER, SUPER, Ensemble, Failed, Member, expect, java, until
-
-import codec  # of interop/differential, as ensemble.py set the path
-import tree  # of interop/datadir
-from raw import Connection
 from kazoo.client import KazooClient
+
+import codec
+import tree
+from ensemble import CLIENT_PORT, JAVA, OXKEEPER, SUPER, Failed, Member, expect, java, until
+from raw import Connection
 
 CONFIG = "/zookeeper/config"
 CLOSE_SESSION_TXN, ERROR_TXN, MULTI_TXN = -11, -1, 14

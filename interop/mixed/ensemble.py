@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 INTEROP = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(INTEROP / "datadir"), str(INTEROP / "differential")]
 
 CLIENT_PORT, QUORUM_PORT, ELECTION_PORT = 2181, 2888, 3888
 TICK_MS = 1000
@@ -64,7 +63,8 @@ def expect(holds, what):
 
 @functools.cache
 def classpath(release):
-    return subprocess.run([INTEROP / "java" / "classpath.sh", release], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    command = [INTEROP / "java" / "classpath.sh", release]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def java(release, *arguments, heap="256m"):

@@ -6,7 +6,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from kazoo.client import KazooState
-from kazoo.exceptions import (BadVersionError, NoAuthError, NodeExistsError, NoNodeError, NotEmptyError, RolledBackError)
+from kazoo.exceptions import (
+    BadVersionError, NoAuthError, NodeExistsError, NoNodeError, NotEmptyError, RolledBackError)
 from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
 import codec

@@ -155,7 +155,8 @@ def large_trees(suite, znodes=50_000):
 
 SCENARIOS = {scenario.__name__: scenario for scenario in (
     java_leads, java_leads_briefly, ours_leads, ours_leads_briefly, java_is_the_minority, large_trees,
-    leaders_killed_briefly, leaders_killed_often, leaders_paused, migration_and_back, migration_of_dynamic, migration_of_one)}
+    leaders_killed_briefly, leaders_killed_often, leaders_paused, migration_and_back, migration_of_dynamic,
+    migration_of_one)}
 BEGUN = time.monotonic()
 
 

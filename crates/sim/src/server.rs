@@ -608,7 +608,8 @@ impl World {
 
     fn snapshot_soon(&mut self, at: Place) {
         let boot = self.servers[at].boot;
-        let delay = self.rng.u64(0..=self.servers[at].disk_delay_max_ms * 2);
+        // It may wait for the log: time must go on, however quick the disk is.
+        let delay = self.rng.u64(0..=self.servers[at].disk_delay_max_ms * 2).max(1);
         self.plan(delay, Happening::SnapshotStep { at, boot });
     }
 

@@ -48,8 +48,11 @@ pub(crate) fn load(disk: &dyn Disk, last_zxid: Zxid) -> Result<Epochs, StorageEr
     let of_zxid = last_zxid.epoch();
     let mut current = load_or_make(disk, EpochFile::Current, of_zxid)?;
     if of_zxid > current {
-        // Java may have died between writing the new value and renaming it.
-        let unfinished = read_epoch(disk, &in_version_dir("currentEpoch.tmp"))?;
+        // Java may have died between writing the new value and renaming it; or while writing, and then there is none.
+        let unfinished = match read_epoch(disk, &in_version_dir("currentEpoch.tmp")) {
+            Err(StorageError::Refused { .. }) => None,
+            read => read?,
+        };
         if let Some(epoch) = unfinished.filter(|&epoch| epoch >= of_zxid) {
             save(disk, EpochFile::Current, epoch)?;
             current = epoch;

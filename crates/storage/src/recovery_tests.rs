@@ -787,6 +787,9 @@ fn a_log_ahead_of_the_current_epoch_leaves_it_and_raises_the_promise() {
     disk.crash();
     assert_eq!(disk.content("version-2/acceptedEpoch").unwrap(), b"3");
     assert_eq!(disk.content("version-2/currentEpoch").unwrap(), b"2");
+    // Somebody died while writing the new epoch.
+    disk.put("version-2/currentEpoch.tmp", b"");
+    assert_eq!(storage.load_epochs(Zxid::new(3, 1)).unwrap(), ahead);
     // Java died between writing the new epoch and renaming it.
     disk.put("version-2/currentEpoch.tmp", b"3");
     let renamed = Epochs {

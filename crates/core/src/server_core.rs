@@ -460,10 +460,8 @@ impl ServerCore {
         }
         if self.standing() == Standing::ReadOnly {
             self.refuse_write(&client);
-        } else if self.proposes() {
-            self.enqueue(Step::Sync { xid, path }, session, Some(client));
-            self.apply_through(now, Zxid::ZERO);
-        } else if !self.guards(PlantedBug::SyncAnsweredEarly) && self.in_flight.is_empty() {
+        } else if self.proposes() || !self.guards(PlantedBug::SyncAnsweredEarly) && self.in_flight.is_empty()
+        {
             self.enqueue(Step::Sync { xid, path }, session, Some(client));
             self.apply_through(now, Zxid::ZERO);
         } else {

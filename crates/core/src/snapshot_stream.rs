@@ -36,6 +36,7 @@ pub struct SnapshotStream {
     part: Part,
     acls: std::vec::IntoIter<(i64, Arc<[Acl]>)>,
     cursor: SnapshotCursor,
+    chunk_bytes: usize,
 }
 
 /// What comes next.
@@ -55,7 +56,13 @@ impl SnapshotStream {
             part: Part::SessionCount(replica.sessions.clone()),
             acls: replica.tree.acl_table().into_iter(),
             cursor: replica.tree.snapshot_cursor(),
+            chunk_bytes: CHUNK_BYTES,
         }
+    }
+
+    /// The same in chunks of about this many bytes, so that a small tree takes several.
+    pub fn in_chunks_of(self, chunk_bytes: usize) -> SnapshotStream {
+        SnapshotStream { chunk_bytes, ..self }
     }
 
     /// Appends the next chunk to `out`. False when that was the last.
@@ -63,7 +70,7 @@ impl SnapshotStream {
     /// When the tree was replaced since [`SnapshotStream::begin`], the stream ends without its signature, so that
     /// no learner takes it for whole: a leader's tree is not replaced, so the link is about to be closed.
     pub fn next_chunk(&mut self, replica: &RwLock<Replica>, out: &mut Vec<u8>) -> bool {
-        let end = out.len() + CHUNK_BYTES;
+        let end = out.len() + self.chunk_bytes;
         loop {
             match &mut self.part {
                 Part::SessionCount(sessions) => {

@@ -225,7 +225,8 @@ impl World {
         );
     }
 
-    /// A server votes for itself with what is durable, and with nothing else.
+    /// A server votes for itself with what is durable, and with nothing else; or repeats what others remember that it
+    /// has claimed before it was truncated, in an election of the same number.
     pub(crate) fn check_vote(&mut self, at: Place, to: ServerId, notification: &Notification) {
         let server = &self.servers[at];
         let vote = notification.vote;
@@ -233,14 +234,15 @@ impl World {
             && vote.leader == server.id
             && server.settings.quorum.is_voter(to)
         {
+            let claim = (self.checks.floor(vote.zxid), vote.peer_epoch);
             let durable = (server.facts.last, i64::from(server.facts.current_epoch));
-            assert_eq!(
-                (self.checks.floor(vote.zxid), vote.peer_epoch),
-                durable,
-                "Z10: the vote of {}",
+            assert!(
+                claim == durable || server.claims.contains(&claim),
+                "Z10: {} votes for itself with {claim:?}, on its disk is {durable:?}",
                 at + 1
             );
             assert!(!self.has_queued(at), "Z10: {} votes while it writes", at + 1);
+            self.servers[at].claims.insert(claim);
         }
     }
 

@@ -126,9 +126,14 @@ impl Person {
 
 impl World {
     pub(crate) fn person_acts(&mut self, who: usize) {
+        // In calm, often enough for the session to live.
+        let pause_ms_max = match (self.stormy, self.people[who].timeout_ms) {
+            (true, _) | (_, 0) => 2 * self.scenario.pause_ms,
+            (false, timeout_ms) => (2 * self.scenario.pause_ms).min(timeout_ms / 3),
+        };
         let pause = match self.rng.u8(..) {
             0..80 => self.rng.u64(0..=10),
-            _ => self.rng.u64(0..=2 * self.scenario.pause_ms),
+            _ => self.rng.u64(0..=pause_ms_max),
         };
         self.plan(pause, Happening::PersonActs { who });
         let now_ms = self.now_ms;
@@ -224,7 +229,14 @@ impl World {
         let number = self.connections.len();
         let person = &mut self.people[who];
         let is_friend = self.rng.bool();
-        let timeout_ms = i32::try_from(self.rng.u64(1..=self.scenario.tick_ms * 20)).unwrap_or(i32::MAX);
+        let longest_ms = self.scenario.timeout_ms_max;
+        // In calm nobody is to lose a session.
+        let timeout_ms = if self.stormy {
+            self.rng.u64(1..=longest_ms)
+        } else {
+            longest_ms
+        };
+        let timeout_ms = i32::try_from(timeout_ms).unwrap_or(i32::MAX);
         let address = SocketAddr::from(([127, 0, 0, 1], 1000));
         let id = ConnectionId(u64::try_from(number).expect("few connections") + 1);
         let now = self.servers[server].clock.now(self.now_ms);

@@ -17,8 +17,6 @@ use crate::world::{Happening, Place, World};
 
 /// The longest data of a packet that a server takes.
 const PACKET_DATA_MAX: usize = 4 * 1024 * 1024;
-/// What a link's queue may hold before its sender gives it up, bytes.
-const QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// The configuration in notifications and NEWLEADER; nobody here reads it.
 const CONFIG_TEXT: &str = "version=0";
 
@@ -231,7 +229,7 @@ impl World {
         };
         let flow = &mut link.flows[direction as usize];
         flow.queued_bytes += bytes.len();
-        if flow.queued_bytes > QUEUE_BYTES_MAX {
+        if flow.queued_bytes > self.scenario.queue_bytes_max {
             self.say(|| format!("a link of {direction:?} has a queue that is too long"));
             self.cut(id);
             return;
@@ -265,12 +263,13 @@ impl World {
         };
         let shared = self.running(at).shared.clone();
         let boot = self.servers[at].boot;
+        let chunk_bytes = self.rng.usize(1..2000);
         let Some(link) = self.net.links.get_mut(&id) else {
             return;
         };
         let flow = &mut link.flows[direction as usize];
         assert!(flow.stream.is_none(), "two snapshots over one link");
-        flow.stream = Some(SnapshotStream::begin(&shared.replica));
+        flow.stream = Some(SnapshotStream::begin(&shared.replica).in_chunks_of(chunk_bytes));
         self.stream_soon(at, boot, id);
     }
 

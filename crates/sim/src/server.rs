@@ -68,6 +68,8 @@ pub(crate) struct Server {
     power_is_cut: bool,
     pub(crate) facts: Facts,
     attempts: Vec<Attempt>,
+    /// The ends of its history and the epochs with which it has voted for itself.
+    pub(crate) claims: BTreeSet<(Zxid, i64)>,
     pub(crate) clock: Clock,
     pub(crate) boot: u64,
     pub(crate) running: Option<Running>,
@@ -136,6 +138,7 @@ impl Server {
             power_is_cut: false,
             facts: Facts::default(),
             attempts: Vec::new(),
+            claims: BTreeSet::new(),
             clock,
             boot: 0,
             running: None,
@@ -275,18 +278,20 @@ impl World {
         }
         let started = server.start(server.clock.now(now_ms), random);
         match started {
-            Ok(mut running) => {
-                running.last_queued = self.checks.floor(running.last_queued);
+            Ok(running) => {
                 if hits {
                     // It was to go during the start, and did not.
                     server.disk.cut_power_after(u64::MAX);
                     server.disk_is_hit = false;
                     server.power_is_cut = false;
                 }
-                let last = running.last_queued;
+                let found = running.last_queued;
                 let zab = running.core.consensus().expect("it is a member");
                 let epochs = (zab.accepted_epoch(), zab.current_epoch());
                 server.running = Some(running);
+                let last = self.checks.floor(found);
+                self.running(at).last_queued = last;
+                self.running(at).checked = last;
                 self.check_recovered(at, last, epochs);
                 self.say(|| format!("{} starts with {last}, epochs {epochs:?}", at + 1));
                 for peer in 0..self.servers.len() {
@@ -350,6 +355,9 @@ impl World {
         self.stats.count(Count::Crashes);
         self.say(|| format!("{} crashes by {end:?}", at + 1));
         self.cut_clients_of(at);
+        if self.has_queued(at) {
+            self.stats.count(Count::LostTails);
+        }
         let server = &mut self.servers[at];
         if let Some(running) = server.running.take() {
             // Dropping would tidy up, which nobody does who is dead.
@@ -608,8 +616,8 @@ impl World {
 
     fn snapshot_soon(&mut self, at: Place) {
         let boot = self.servers[at].boot;
-        // It may wait for the log: time must go on, however quick the disk is.
-        let delay = self.rng.u64(0..=self.servers[at].disk_delay_max_ms * 2).max(1);
+        // Never at once: it may have to wait for the disk, and time must go on.
+        let delay = self.rng.u64(1..=self.servers[at].disk_delay_max_ms * 2 + 1);
         self.plan(delay, Happening::SnapshotStep { at, boot });
     }
 

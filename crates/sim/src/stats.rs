@@ -29,7 +29,7 @@ pub enum Count {
     Moved,
     /// Servers that crashed.
     Crashes,
-    /// Crashes that took txns from a log.
+    /// Crashes while writes were on their way to disk.
     LostTails,
     /// Disks that failed.
     DiskFailures,

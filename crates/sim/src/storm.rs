@@ -31,6 +31,8 @@ pub(crate) enum Mood {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
     pub(crate) tick_ms: u64,
+    /// The longest session timeout that a server grants, ms.
+    pub(crate) timeout_ms_max: u64,
     /// How long people wait between two things they do, mean, ms.
     pub(crate) pause_ms: u64,
     pub(crate) storm_ms: u64,
@@ -38,6 +40,8 @@ pub(crate) struct Scenario {
     calm_ms_max: u64,
     /// Of 1000 turns of a disk, before how many something is done to it.
     pub(crate) disk_hits_permille: u16,
+    /// What a link's queue may hold before its sender gives it up, bytes; in calm there is no limit.
+    pub(crate) queue_bytes_max: usize,
     /// Time between two troubles, at most, ms.
     trouble_ms_max: u64,
 }
@@ -90,11 +94,12 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
     settings.sync_limit_ticks = pick(rng, &[2, 5, 10]);
     settings.election_settle_ms = pick(rng, &[0, 10, 30, 200]);
     settings.window_entries_max = pick(rng, &[0, 1, 5, 20, 500, 500]);
-    settings.counter_max = pick(rng, &[3, 20, 100, u32::MAX - 1, u32::MAX - 1, u32::MAX - 1]);
+    settings.counter_max = pick(rng, &[8, 20, 100, u32::MAX - 1, u32::MAX - 1, u32::MAX - 1]);
+    let timeout_ms_max = (tick_ms * 20).max(2000);
     let mut core_settings = CoreSettings {
         tick_ms,
         session_timeout_ms_min: i32::try_from(tick_ms * 2).unwrap_or(i32::MAX),
-        session_timeout_ms_max: i32::try_from(tick_ms * 20).unwrap_or(i32::MAX),
+        session_timeout_ms_max: i32::try_from(timeout_ms_max).unwrap_or(i32::MAX),
         config_text: pick(rng, &[None, Some("version=0")]).map(str::to_owned),
         containers: ContainerSettings {
             check_interval_ms: pick(rng, &[700, 5000]),
@@ -103,6 +108,7 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         limits: LimitSettings {
             requests_outstanding_max: pick(rng, &[1, 3, 1000, 1000, 1000]),
             requests_per_connection_max: pick(rng, &[2, 10_000, 10_000]),
+            proposals_outstanding_max: pick(rng, &[2, 10, 1_000_000, 1_000_000, 1_000_000]),
             output_bytes_high_water: pick(rng, &[200, 256 * 1024, 256 * 1024]),
             ..LimitSettings::default()
         },
@@ -134,10 +140,12 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
     let storm_ms = rng.u64(2_000..6_000) + rng.u64(5..20) * tick_ms;
     let scenario = Scenario {
         tick_ms,
+        timeout_ms_max,
         pause_ms: storm_ms / pick(rng, &[20, 40, 80]),
         storm_ms,
         calm_ms_max: 20_000 + 60 * tick_ms,
         disk_hits_permille: pick(rng, &[0, 0, 1, 5]),
+        queue_bytes_max: pick(rng, &[2_000, 20_000, 1_000_000, 1_000_000]),
         trouble_ms_max: storm_ms / pick(rng, &[4, 10, 30, 60]),
     };
     let mood = pick(
@@ -279,6 +287,7 @@ impl World {
     /// No more faults: whoever can serve must do so soon, with the same history. A minority may stay dead.
     fn calm_down(&mut self) -> Result<(), String> {
         self.stormy = false;
+        self.scenario.queue_bytes_max = usize::MAX;
         self.say(|| "the storm is over".to_owned());
         self.net.delay_max_ms = (self.scenario.tick_ms / 20).clamp(1, 5);
         self.net.lost = 0;

@@ -12,7 +12,8 @@
 //!
 //! Where we differ from Java, within the protocol: the settle time ends at once when all voters agree; messages
 //! that come while settling are not thrown away; an observer waits for those who follow a leader and does not count
-//! the stale votes of those who look for one; a vote is sent again at least every `notification_interval_max_ms`.
+//! the stale votes of those who look for one; a server that hears of a vote for itself with more than it has begins a
+//! new round; a vote is sent again at least every `notification_interval_max_ms`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -188,6 +189,15 @@ impl Election {
             || notification.vote.zxid == Zxid(-1)
         {
             return None;
+        }
+        if notification.vote.leader == self.me && notification.vote.beats(&round.own, &self.quorum) {
+            // Somebody remembers a vote of this server from before it was truncated. To be elected for what it has no
+            // more would only mean to be refused by its followers; in a new round nobody remembers.
+            self.logical_clock = notification.election_epoch + 1;
+            round.received.clear();
+            round.proposal = round.own;
+            self.broadcast(out);
+            return self.count_looking(now_ms, timers);
         }
         if notification.election_epoch > self.logical_clock {
             self.logical_clock = notification.election_epoch;

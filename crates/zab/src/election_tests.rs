@@ -103,6 +103,22 @@ fn a_better_vote_is_adopted_and_told() {
     );
 }
 
+/// It may have been truncated since it voted so.
+#[test]
+fn a_server_does_not_take_over_what_others_remember_of_itself() {
+    let mut three = elector(3, 3);
+    three.start(6, 2, 0);
+    three.sent();
+    assert_eq!(three.hear(1, looking(vote(2, 8, 3), 1), 1), None);
+    let again = looking(vote(2, 6, 3), 2);
+    assert_eq!(three.sent(), [(1, again), (2, again)]);
+    // Of an earlier round it only tells its own.
+    assert_eq!(three.hear(2, looking(vote(2, 8, 3), 1), 2), None);
+    assert_eq!(three.sent(), [(2, again)]);
+    assert_eq!(three.hear(1, looking(vote(2, 6, 3), 2), 3), None);
+    assert_eq!(three.hear(2, looking(vote(2, 6, 3), 2), 4), Some(id(3)));
+}
+
 #[test]
 fn a_quorum_waits_for_a_better_vote_until_the_settle_time_is_over() {
     let mut one = elector(1, 3);

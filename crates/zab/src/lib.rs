@@ -17,6 +17,8 @@
 //!   When one fails, [`Event::WriteFailed`] ends this server's part in the ensemble.
 //! - A [`LinkId`] is one TCP connection: what is sent over it arrives in order and once, or [`Event::LinkClosed`]
 //!   comes. The shell closes a link whose queue grows over its limit; the learner then synchronises again.
+//! - A snapshot is sent while txns go on to be applied. [`Event::SnapshotSent`] says that its walk is over; only then
+//!   the learner hears where the history ends. [`Event::SnapshotProgress`] keeps a long one from being given up.
 //! - Election links carry [`Notification`]s; only the newest to each server need arrive.
 //! - The tree applies what [`Action::Deliver`] brings, in order. After a restart it contains the whole log, of which
 //!   the end may not be committed; a truncation with `reload` takes that back. Clients are served between

@@ -210,6 +210,10 @@ impl Election {
         } else if notification.vote.beats(&round.proposal, &self.quorum) {
             round.proposal = notification.vote;
             self.broadcast(out);
+        } else if notification.vote != round.proposal && !round.received.contains_key(&from) {
+            // The sender begins this round, and may still have followed when it heard ours: then it has not
+            // counted it, and would not hear it before it is sent again.
+            out.push((from, self.proposal_notification()));
         }
         self.round.as_mut()?.received.insert(from, notification);
         self.count_looking(now_ms, timers)

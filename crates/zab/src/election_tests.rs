@@ -95,12 +95,15 @@ fn a_better_vote_is_adopted_and_told() {
     let better = looking(vote(2, 8, 2), 1);
     assert_eq!(one.hear(2, better, 1), None);
     assert_eq!(one.sent(), [(2, better), (3, better)]);
-    assert_eq!(one.hear(3, looking(vote(1, 99, 3), 1), 2), None);
+    let worse = looking(vote(1, 99, 3), 1);
+    assert_eq!(one.hear(3, worse, 2), None);
     assert_eq!(
         one.sent(),
-        [],
-        "a worse vote is not answered: the sender has heard ours"
+        [(3, better)],
+        "the first worse vote of a peer is answered: it may have heard ours when it did not look yet"
     );
+    assert_eq!(one.hear(3, worse, 3), None);
+    assert_eq!(one.sent(), [], "once is enough");
 }
 
 /// It may have been truncated since it voted so.

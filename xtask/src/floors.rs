@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["oxkeeper-core"],
     &["oxkeeper-server"],
     &["oxkeeper-testkit", "oxkeeper-model"],
-    &["oxkeeper", "oxkeeper-sim", "oxkeeper-bench"],
+    &["oxkeeper", "oxkeeper-sim", "oxkeeper-bench", "oxkeeper-recipes"],
 ];
 
 /// Imports that only tests may have: a crate's tests may use a higher floor to drive it as a whole.

@@ -1,0 +1,40 @@
+//! Why a recipe failed.
+
+use crate::Revoked;
+
+/// What recipes return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a recipe failed. Lost connections are not among these: recipes try again as long as the session lives.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The session is over ([`zookeeper_client::Error::SessionExpired`] and the like), or the servers refused a
+    /// request.
+    #[error(transparent)]
+    Client(#[from] zookeeper_client::Error),
+    /// What was held is held no longer, or not for sure.
+    #[error("{0}")]
+    Revoked(#[from] Revoked),
+    /// Who holds a read lock asked for the write lock, and would wait for itself.
+    #[error("a read lock cannot become a write lock; release it first")]
+    UpgradeRefused,
+    /// A path that is not absolute, or ends with a slash.
+    #[error("not the path of a znode: {0:?}")]
+    BadPath(String),
+    /// A value that the recipe cannot work with.
+    #[error("{0}")]
+    BadArgument(&'static str),
+}
+
+impl Error {
+    /// Whether the session is over, so that only a new one can help.
+    pub fn is_session_over(&self) -> bool {
+        matches!(self, Error::Client(error) if ends_session(error))
+    }
+}
+
+/// Whether no request of this session will ever succeed again.
+pub(crate) fn ends_session(error: &zookeeper_client::Error) -> bool {
+    use zookeeper_client::Error as E;
+    matches!(error, E::SessionExpired | E::ClientClosed | E::AuthFailed)
+}

@@ -1,0 +1,313 @@
+//! What somebody holds: a znode that stands for a lock, a lease or the leadership, and how long it does.
+
+use std::fmt;
+use std::future::Future;
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use zookeeper_client::{CheckWriteError, CheckWriter, Error as ClientError, MultiWriteResult};
+
+use crate::error::{Result, ends_session};
+use crate::session::Moment;
+use crate::znode::{self, retry};
+use crate::{ConnectionState, Error, Session};
+
+/// What somebody writes into the znode of a holder to ask it to let go, as Curator's `Revoker` does.
+pub(crate) const REVOKE: &[u8] = b"__REVOKE__";
+
+/// Why something is held no longer, or not for sure. Once revoked, nothing is held again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Revoked {
+    /// The connection was suspended, and [`LossPolicy::Suspended`](crate::LossPolicy) rules.
+    #[error("revoked: the connection was suspended")]
+    Suspended,
+    /// The session was lost, or no server was heard of for as long as sessions live.
+    #[error("revoked: the session was lost")]
+    Lost,
+    /// Somebody deleted the znode that stood for it.
+    #[error("revoked: its znode was deleted")]
+    Deleted,
+}
+
+/// A number that grows from holder to holder: the zxid of the transaction that made the holder's znode.
+///
+/// Send it along with what is done under a lock to something that is not ZooKeeper; that something refuses a
+/// number smaller than one it has seen. The order is that of the znodes of one queue: one lock's holders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(pub i64);
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// A lock, a lease or the leadership, held.
+///
+/// **Guarantee.** [`Hold::write`] writes only while it is held: the servers check that in the same transaction.
+/// All else here says what this process knows, which may be late: between a check and what follows it a process
+/// can be stopped for minutes.
+///
+/// **Revocation.** When the connection is suspended or the session lost (see [`LossPolicy`](crate::LossPolicy)),
+/// or somebody deletes the znode, it is revoked: [`Hold::revoked`] resolves, [`Hold::run`] ends. The znode, if it
+/// is still there, goes only when the hold is released or dropped, so that nobody else gets in on this side of
+/// the session's end before the holder has heard of it.
+///
+/// **Drop** starts the deletion of the znode in the background, through lost connections. It cannot wait for it,
+/// nor promise it when the runtime or the process ends first; then it goes with its session. [`Hold::release`]
+/// waits.
+#[derive(Debug)]
+pub struct Hold {
+    session: Session,
+    path: String,
+    token: FencingToken,
+    /// What must hold besides the presence of `path`: a znode and its version. Where `path` is not unique.
+    fence: Option<(String, i32)>,
+    moment: Moment,
+    revoked: watch::Receiver<Option<Revoked>>,
+    is_asked_for: watch::Receiver<bool>,
+    guard: AbortHandle,
+    is_released: bool,
+}
+
+impl Hold {
+    /// Takes over a znode that this session made. `moment` is one before it was known to be held.
+    pub(crate) fn new(
+        session: &Session,
+        path: String,
+        czxid: i64,
+        fence: Option<(String, i32)>,
+        moment: Moment,
+    ) -> Hold {
+        let (revoked_sender, revoked) = watch::channel(None);
+        let (asked_sender, is_asked_for) = watch::channel(false);
+        let guarded = (session.clone(), path.clone());
+        let guard = session.spawn(async move {
+            let (session, path) = guarded;
+            let reason = tokio::select! {
+                biased;
+                state = session.disturbed_since(moment) => match state {
+                    ConnectionState::Suspended => Revoked::Suspended,
+                    _ => Revoked::Lost,
+                },
+                () = watch_znode(&session, &path, asked_sender) => Revoked::Deleted,
+            };
+            revoked_sender.send_replace(Some(reason));
+        });
+        Hold {
+            session: session.clone(),
+            path,
+            token: FencingToken(czxid),
+            fence,
+            moment,
+            revoked,
+            is_asked_for,
+            guard: guard.abort_handle(),
+            is_released: false,
+        }
+    }
+
+    /// The path of the znode that stands for it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The session that holds it.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Grows from holder to holder.
+    pub fn fencing_token(&self) -> FencingToken {
+        self.token
+    }
+
+    /// Whether it is held as far as this process knows at this moment.
+    pub fn is_held(&self) -> bool {
+        self.check().is_ok()
+    }
+
+    /// As [`Hold::is_held`], with the reason.
+    ///
+    /// # Errors
+    /// When it was revoked.
+    pub fn check(&self) -> Result<(), Revoked> {
+        if let Some(reason) = *self.revoked.borrow() {
+            return Err(reason);
+        }
+        // The task that tells may not have run yet, for instance after this process was stopped.
+        match self.session.disturbance_since(self.moment) {
+            None => Ok(()),
+            Some(ConnectionState::Suspended) => Err(Revoked::Suspended),
+            Some(_) => Err(Revoked::Lost),
+        }
+    }
+
+    /// Waits until it is revoked.
+    pub async fn revoked(&self) -> Revoked {
+        let mut revoked = self.revoked.clone();
+        let reason = revoked
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| *reason);
+        // The task ends without a word only with its runtime.
+        reason.unwrap_or(Revoked::Lost)
+    }
+
+    /// Waits until somebody asks the holder to let go ([`attempt_revoke`](crate::attempt_revoke), or Curator's
+    /// `Revoker`). Whether it does is up to the holder.
+    pub async fn asked_to_let_go(&self) {
+        let mut is_asked_for = self.is_asked_for.clone();
+        if is_asked_for.wait_for(|asked| *asked).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Runs a future for as long as it is held: on revocation the future is dropped where it stands.
+    ///
+    /// # Errors
+    /// When it is revoked before the future is ready.
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Revoked> {
+        self.check()?;
+        tokio::select! {
+            biased;
+            reason = self.revoked() => Err(reason),
+            output = future => Ok(output),
+        }
+    }
+
+    /// Writes in one transaction that the servers refuse when this is held no longer.
+    ///
+    /// `fill` adds the operations; the results are theirs.
+    ///
+    /// ```no_run
+    /// # async fn example(guard: oxkeeper_recipes::Hold) -> oxkeeper_recipes::Result<()> {
+    /// guard.write(|transaction| transaction.add_set_data("/balance", b"100", None)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Revoked`] when it is held no longer: nothing was written. [`ClientError::ConnectionLoss`] when the
+    /// reply was lost: all was written or nothing. Otherwise the error of the operation that failed.
+    pub async fn write<F>(&self, fill: F) -> Result<Vec<MultiWriteResult>>
+    where
+        F: FnOnce(&mut CheckWriter<'_>) -> Result<(), ClientError>,
+    {
+        self.check()?;
+        self.write_checked_by_servers(fill).await
+    }
+
+    /// As [`Hold::write`], whatever this process knows: what the servers say counts alone.
+    pub(crate) async fn write_checked_by_servers<F>(&self, fill: F) -> Result<Vec<MultiWriteResult>>
+    where
+        F: FnOnce(&mut CheckWriter<'_>) -> Result<(), ClientError>,
+    {
+        let mut writer = self.session.client().new_check_writer(&self.path, None)?;
+        if let Some((path, version)) = &self.fence {
+            writer.add_check_version(path, *version)?;
+        }
+        fill(&mut writer)?;
+        match writer.commit().await {
+            Ok(mut results) => {
+                if self.fence.is_some() {
+                    results.remove(0);
+                }
+                Ok(results)
+            }
+            Err(CheckWriteError::RequestFailed { source }) if ends_session(&source) => {
+                Err(Error::Revoked(Revoked::Lost))
+            }
+            Err(CheckWriteError::CheckFailed {
+                source: ClientError::NoNode,
+            }) => Err(Error::Revoked(Revoked::Deleted)),
+            Err(CheckWriteError::OperationFailed {
+                index: 0,
+                source: ClientError::BadVersion | ClientError::NoNode,
+            }) if self.fence.is_some() => Err(Error::Revoked(Revoked::Deleted)),
+            Err(error) => Err(ClientError::from(error).into()),
+        }
+    }
+
+    /// Lets go, and waits until the znode is gone. When this future is dropped, the deletion goes on.
+    ///
+    /// # Errors
+    /// When the session ends first (the znode goes with it), or the server refuses the deletion.
+    pub async fn release(mut self) -> Result<()> {
+        match self.start_release().await {
+            Ok(released) => released,
+            // The runtime ends.
+            Err(_) => Err(ClientError::ClientClosed.into()),
+        }
+    }
+
+    fn start_release(&mut self) -> tokio::task::JoinHandle<Result<()>> {
+        self.is_released = true;
+        self.guard.abort();
+        let path = std::mem::take(&mut self.path);
+        match self.fence.take() {
+            None => znode::delete(&self.session, path),
+            Some(fence) => {
+                let client = self.session.client().clone();
+                self.session
+                    .spawn(async move { delete_fenced(&client, &path, &fence).await })
+            }
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if !self.is_released {
+            // Detached: it goes on.
+            drop(self.start_release());
+        }
+    }
+}
+
+/// Deletes a znode unless its fence says that it is another one by now.
+async fn delete_fenced(
+    client: &zookeeper_client::Client,
+    path: &str,
+    (fence, version): &(String, i32),
+) -> Result<()> {
+    let deleted = retry(|| async {
+        let mut writer = client.new_check_writer(fence, Some(*version))?;
+        writer.add_delete(path, None)?;
+        match writer.commit().await {
+            Ok(_) => Ok(()),
+            Err(CheckWriteError::RequestFailed { source }) => Err(source),
+            Err(
+                CheckWriteError::CheckFailed { source } | CheckWriteError::OperationFailed { source, .. },
+            ) => match source {
+                ClientError::NoNode | ClientError::BadVersion => Ok(()),
+                error => Err(error),
+            },
+        }
+    });
+    deleted.await.map_err(Error::from)
+}
+
+/// Looks at the holder's own znode until it is gone.
+async fn watch_znode(session: &Session, path: &str, is_asked_for: watch::Sender<bool>) {
+    let client = session.client();
+    loop {
+        match retry(|| client.get_and_watch_data(path)).await {
+            Ok((data, _, watcher)) => {
+                if data == REVOKE {
+                    is_asked_for.send_replace(true);
+                }
+                watcher.changed().await;
+            }
+            Err(ClientError::NoNode) => return,
+            // The end of the session is told by the session.
+            Err(error) => {
+                if !ends_session(&error) {
+                    tracing::warn!(path, %error, "the znode of a holder cannot be watched");
+                }
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}

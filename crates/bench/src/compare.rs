@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use oxkeeper_testkit::{Ensemble, ServerOptions, ServerProcess, ServerProgram};
+use oxkeeper_testkit::process::{Ensemble, ServerOptions, ServerProcess, ServerProgram};
 
 use crate::load::{self, LoadOptions, SESSION_TIMEOUT_MS, Workload};
 use crate::report::LoadTable;

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Client, ClientError, CreateMode, Ensemble, EnsembleOptions, ServerProgram, Session};
+use oxkeeper_testkit::process::{Ensemble, EnsembleOptions, ServerProgram};
+use oxkeeper_testkit::{Client, ClientError, CreateMode, Session};
 use oxkeeper_types::{Acl, CreateRequest, OpCode, Permissions, WriteRequest};
 use oxkeeper_wire::Request;
 

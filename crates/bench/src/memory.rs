@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Client, CreateMode, ServerProcess, ServerProgram};
+use oxkeeper_testkit::process::{ServerProcess, ServerProgram};
+use oxkeeper_testkit::{Client, CreateMode};
 use oxkeeper_types::{Acl, CreateRequest, OpCode, Permissions, WriteRequest};
 use oxkeeper_wire::Request;
 

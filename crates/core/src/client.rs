@@ -40,6 +40,8 @@ pub enum CloseReason {
     Limit(&'static str),
     /// The server stops.
     ServerStops,
+    /// Whoever runs the server wants it closed.
+    Cut,
     /// The server has no leader at the moment, or is not caught up with it.
     NotServing,
     /// The server only reads at the moment, and the client, or the session it has, wants more.
@@ -66,6 +68,7 @@ impl fmt::Display for CloseReason {
             CloseReason::AuthRequired => f.write_str("the connection must authenticate first"),
             CloseReason::Limit(name) => write!(f, "the limit {name} was reached"),
             CloseReason::ServerStops => f.write_str("the server stops"),
+            CloseReason::Cut => f.write_str("whoever runs the server cut it"),
             CloseReason::NotServing => f.write_str("the server is not in step with a leader"),
             CloseReason::ReadOnly => f.write_str("the server only reads until it finds a leader"),
             CloseReason::RequestLost => f.write_str("the leader did not answer a request"),

@@ -97,6 +97,12 @@ pub enum Event {
         /// Which.
         client: Arc<Client>,
     },
+    /// A session is to end now, as if its time were over. Without effect where the session is not known, where its end
+    /// is decided, and on a learner, whose leader alone may do that.
+    ExpireSession {
+        /// Which.
+        session: SessionId,
+    },
     /// Everything through this zxid is on disk.
     LogDurable {
         /// The newest durable txn.
@@ -299,6 +305,7 @@ impl ServerCore {
                 xid,
             } => self.sync(now, client, session, path, xid),
             Event::Disconnected { client } => self.disconnected(&client),
+            Event::ExpireSession { session } => self.expire_session(now, session),
             Event::LogDurable { up_to } => self.apply_through(now, up_to),
             Event::Ensemble(event) => self.handle_ensemble_event(now, event),
             Event::ReplicaReloaded(replica) => self.replace_replica(*replica),
@@ -797,12 +804,16 @@ impl ServerCore {
 
     fn expire_sessions(&mut self, now: Now) {
         for id in self.sessions.take_expired(now.monotonic_ms) {
-            if self.sessions.is_local(id) {
-                self.expire_local_session(id);
-            } else if self.next_zxid().is_some() && self.sessions.begin_close(id) {
-                // When the epoch is used up, the next leader looks after the session.
-                self.propose(now, id, 0, WriteRequest::CloseSession, &[], None);
-            }
+            self.expire_session(now, id);
+        }
+    }
+
+    fn expire_session(&mut self, now: Now, id: SessionId) {
+        if self.sessions.is_local(id) {
+            self.expire_local_session(id);
+        } else if self.proposes() && self.next_zxid().is_some() && self.sessions.begin_close(id) {
+            // When the epoch is used up, the next leader looks after the session.
+            self.propose(now, id, 0, WriteRequest::CloseSession, &[], None);
         }
     }
 

@@ -29,7 +29,7 @@ impl SessionHandle {
     }
 
     /// Notes that the client was heard at `now_ms`.
-    pub(crate) fn touch(&self, now_ms: u64) {
+    pub fn touch(&self, now_ms: u64) {
         self.last_heard_ms.fetch_max(now_ms, Relaxed);
     }
 

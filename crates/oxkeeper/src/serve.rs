@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use oxkeeper_server::ServeError;
 use oxkeeper_server::config::{
     self, EnsembleConfig, InvalidConfig, LoadedConfig, Notice, NoticeLevel, ServerConfig,
 };
+use oxkeeper_server::{Running, ServeError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{EXIT_INVALID, EXIT_UNEXPECTED, say};
@@ -66,7 +66,8 @@ async fn run(config: ServerConfig, say_banner: bool, stop_with_stdin: bool) -> R
         }
     };
     let (data_dir, is_member) = (config.storage.data_dir.clone(), config.ensemble.is_some());
-    let on_ready = move |address: SocketAddr| {
+    let on_ready = move |server: Running| {
+        let address = server.address();
         // A member serves them once it is in step with a leader, and says so then.
         let what = if is_member {
             "open to clients"

@@ -11,9 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use oxkeeper_testkit::crash::{CrashError, CrashOptions, run};
-use oxkeeper_testkit::{
-    Client, ClientError, CreateMode, ServerOptions, ServerProcess, ServerProgram, TinyDisk,
-};
+use oxkeeper_testkit::process::{ServerOptions, ServerProcess, ServerProgram, TinyDisk};
+use oxkeeper_testkit::{Client, ClientError, CreateMode};
 
 fn program() -> ServerProgram {
     ServerProgram::Oxkeeper(env!("CARGO_BIN_EXE_oxkeeper").into())

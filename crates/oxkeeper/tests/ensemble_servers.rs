@@ -12,9 +12,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{
-    Client, ClientError, CreateMode, Ensemble, EnsembleOptions, MemberOptions, Mode, ServerProgram, Session,
-};
+use oxkeeper_testkit::process::{Ensemble, EnsembleOptions, MemberOptions, Mode, ServerProgram};
+use oxkeeper_testkit::{Client, ClientError, CreateMode, Session};
 use oxkeeper_types::{WatchEventKind, Zxid};
 
 /// How long anything may take on a busy machine before a test gives up.

@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Client, CreateMode, ServerOptions, ServerProcess, ServerProgram};
+use oxkeeper_testkit::process::{ServerOptions, ServerProcess, ServerProgram};
+use oxkeeper_testkit::{Client, CreateMode};
 use oxkeeper_types::{ReadRequest, SessionId, WriteRequest, Zxid};
 use oxkeeper_wire::{ConnectRequest, Request, encode_request};
 use socket2::{Domain, Socket, Type};

@@ -1,5 +1,7 @@
 //! The thread that drives the core: events in from connections, links and the disk, actions out to them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ pub(crate) struct CoreThread {
     pub(crate) disk: DiskQueue,
     /// The way to the other servers; `None` for a server that stands alone.
     pub(crate) member: Option<MemberLinks>,
+    /// Set when nothing more is to be done.
+    pub(crate) halted: Arc<AtomicBool>,
 }
 
 impl CoreThread {
@@ -41,6 +45,9 @@ impl CoreThread {
             }
             let mut handled = 0;
             while let Some(message) = next {
+                if self.halted.load(Relaxed) {
+                    return;
+                }
                 match message {
                     CoreMessage::Event(event) => self.core.handle_event(now, event),
                     CoreMessage::Received(events, _place) => {
@@ -64,6 +71,9 @@ impl CoreThread {
                     true => messages.try_recv().ok(),
                     false => None,
                 };
+            }
+            if self.halted.load(Relaxed) {
+                return;
             }
             self.carry_out();
         }

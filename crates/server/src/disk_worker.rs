@@ -2,7 +2,7 @@
 //! its place between them. The core is told of what is durable, and of nothing else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub(crate) struct DiskWorker {
     pub(crate) durable: Arc<DurableEnd>,
     pub(crate) stats: Arc<DiskStats>,
     pub(crate) is_member: bool,
+    /// Set when nothing more is to be written.
+    pub(crate) halted: Arc<AtomicBool>,
 }
 
 /// What is appended and not told durable.
@@ -74,6 +76,9 @@ impl DiskWorker {
                 gathered += arrived.len();
                 let cost = DiskJob::cost(&arrived);
                 for job in arrived {
+                    if self.halted.load(Relaxed) {
+                        return Ok(());
+                    }
                     match job {
                         DiskJob::Append { zxid, entry } => {
                             self.append(zxid, &entry, &mut trigger, &mut untold)?;
@@ -98,6 +103,9 @@ impl DiskWorker {
                     true => None,
                     false => self.wait_for_more(jobs, begun),
                 };
+            }
+            if self.halted.load(Relaxed) {
+                return Ok(());
             }
             self.sync(&mut untold)?;
             if untold.wants_snapshot {

@@ -24,6 +24,7 @@ mod listener;
 mod member;
 mod peer_link;
 mod registry;
+mod running;
 mod service;
 mod settings;
 mod snapshot_worker;
@@ -31,7 +32,7 @@ mod snapshot_worker;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread;
 
@@ -42,6 +43,7 @@ use oxkeeper_zab::{Event as ZabEvent, PeerState};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
 
 use crate::channels::{CoreHandle, DiskQueue, DiskQueueFill};
 use crate::clock::Clock;
@@ -56,6 +58,8 @@ use crate::peer_link::LinkContext;
 use crate::registry::Registry;
 use crate::service::Service;
 use crate::snapshot_worker::DurableEnd;
+
+pub use crate::running::Running;
 
 /// The id of a server that has no `myid`: session ids carry it.
 const STANDALONE_SERVER_ID: ServerId = ServerId(1);
@@ -110,13 +114,18 @@ impl ServeError {
     }
 }
 
-/// Runs one server until `shutdown` completes; `on_ready` gets the bound client address once it serves.
+/// Runs one server until `shutdown` completes; `on_ready` gets what the program needs to see it and to deal with it,
+/// once it is open to clients.
+///
+/// A future that is dropped before it completes ends the server as SIGKILL ends its process: what is not written yet
+/// is never written. It ends the server's threads and closes its connections; the tasks of those end with the runtime
+/// at the latest.
 ///
 /// # Errors
 /// When it cannot start, or cannot go on without losing what it would acknowledge.
 pub async fn serve(
     config: config::ServerConfig,
-    on_ready: impl FnOnce(SocketAddr),
+    on_ready: impl FnOnce(Running),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let clock = Clock::start();
@@ -150,7 +159,7 @@ pub async fn serve(
     let shared = Arc::new(Shared::new(started.replica, settings));
     let service = Arc::new(Service {
         address,
-        clock,
+        clock: clock.clone(),
         shared: shared.clone(),
         core: core_handle.clone(),
         view: view.clone(),
@@ -192,6 +201,13 @@ pub async fn serve(
             None,
         ),
     };
+    let halted = Arc::new(AtomicBool::new(false));
+    let mut workers = Workers {
+        service: service.clone(),
+        halted: halted.clone(),
+        threads: Vec::new(),
+        tasks: Vec::new(),
+    };
     let disk_worker = DiskWorker {
         log,
         storage: storage.clone(),
@@ -203,21 +219,27 @@ pub async fn serve(
         durable: durable.clone(),
         stats: disk_stats.clone(),
         is_member: member.is_some(),
+        halted: halted.clone(),
     };
     let core_thread = CoreThread {
         core,
         clock,
         disk: DiskQueue::new(disk_sender, disk_fill),
         member,
+        halted: halted.clone(),
     };
-    let core_thread = spawn("core thread", &failed_sender, move || {
-        core_thread.run(&core_messages);
-        Ok(())
-    })?;
-    let disk_thread = spawn("disk worker", &failed_sender, move || {
-        disk_worker.run(&disk_jobs).map_err(ServeError::Storage)
-    })?;
-    let snapshot_thread = {
+    workers
+        .threads
+        .push(spawn("core thread", &failed_sender, move || {
+            core_thread.run(&core_messages);
+            Ok(())
+        })?);
+    workers
+        .threads
+        .push(spawn("disk worker", &failed_sender, move || {
+            disk_worker.run(&disk_jobs).map_err(ServeError::Storage)
+        })?);
+    workers.threads.push({
         let (storage, config) = (storage.clone(), service.config.storage.clone());
         spawn("snapshot worker", &failed_sender, move || {
             snapshot_worker::run(
@@ -229,34 +251,72 @@ pub async fn serve(
                 &disk_stats,
             )
         })?
-    };
+    });
     if let Some(interval) = service.config.storage.purge_interval {
         let retain = service.config.storage.snapshots_retained as usize;
-        tokio::spawn(snapshot_worker::purge_regularly(storage, retain, interval));
+        let purging = tokio::spawn(snapshot_worker::purge_regularly(storage, retain, interval));
+        workers.tasks.push(purging.abort_handle());
     }
     let accepting = tokio::spawn(listener::run(listener, service.clone()));
-    on_ready(address);
+    workers.tasks.push(accepting.abort_handle());
+    on_ready(Running { service, halted });
 
     let ended = tokio::select! {
         () = shutdown => Ok(()),
         Some(error) = failed.recv() => Err(error),
     };
-    accepting.abort();
-    for client in service.registry.clients() {
-        client.close(oxkeeper_core::CloseReason::ServerStops);
+    ended.and(workers.stop().await)
+}
+
+/// The threads of a server, and the tasks that bring in work. Dropped, they are halted.
+struct Workers {
+    service: Arc<Service>,
+    halted: Arc<AtomicBool>,
+    threads: Vec<thread::JoinHandle<()>>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl Workers {
+    /// Lets the server finish what it has begun.
+    async fn stop(mut self) -> Result<(), ServeError> {
+        self.close();
+        // The core drops its end of the log's queue, the disk worker then syncs what it has and drops its end of the
+        // snapshots' queue.
+        let threads = std::mem::take(&mut self.threads);
+        run_blocking("shutdown", move || {
+            join(threads);
+            Ok(())
+        })
+        .await
     }
-    core_handle.stop();
-    // The core drops its end of the log's queue, the disk worker then syncs what it has and drops its end of the
-    // snapshots' queue.
-    let joined = run_blocking("shutdown", move || {
-        for thread in [core_thread, disk_thread, snapshot_thread] {
-            // A panic was reported when it happened, and ends the process.
-            let _panicked = thread.join();
+
+    fn close(&self) {
+        for task in &self.tasks {
+            task.abort();
         }
-        Ok(())
-    })
-    .await;
-    ended.and(joined)
+        for client in self.service.registry.clients() {
+            client.close(oxkeeper_core::CloseReason::ServerStops);
+        }
+        self.service.core.stop();
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.halted.store(true, Relaxed);
+            self.close();
+            // None of them waits for anything but what the disk is doing.
+            join(std::mem::take(&mut self.threads));
+        }
+    }
+}
+
+fn join(threads: Vec<thread::JoinHandle<()>>) {
+    for thread in threads {
+        // A panic was reported when it happened, and ends the process.
+        let _panicked = thread.join();
+    }
 }
 
 /// Opens the election port; what comes over it goes to the core.

@@ -102,6 +102,10 @@ fn admit(stream: TcpStream, peer: SocketAddr, service: &Arc<Service>) {
         Err(refused) => {
             service.connections_rejected.fetch_add(1, Relaxed);
             let limit = match refused {
+                Refused::Everybody => {
+                    tracing::debug!(%peer, "connection refused, none is taken at the moment");
+                    return;
+                }
                 Refused::PerAddress => "maxClientCnxns",
                 Refused::Total => "maxCnxns",
             };

@@ -87,7 +87,7 @@ impl Ensemble {
         let (ready_sender, ready) = std::sync::mpsc::channel();
         let ended = self.runtime.spawn(crate::serve(
             config,
-            move |address| ready_sender.send(address.port()).unwrap(),
+            move |server| ready_sender.send(server.address().port()).unwrap(),
             async {
                 let _dropped = stopped.await;
             },

@@ -19,12 +19,14 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct Open {
     clients: BTreeMap<ConnectionId, Arc<Client>>,
+    refuses_all: bool,
     per_address: HashMap<IpAddr, u32>,
 }
 
-/// Which limit refuses a connection, by the name of its key in `zoo.cfg`.
+/// Why a connection is refused: there is to be none, or a limit, by the name of its key in `zoo.cfg`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
+    Everybody,
     PerAddress,
     Total,
 }
@@ -48,6 +50,9 @@ impl Registry {
     ) -> Result<(Arc<Client>, Place), Refused> {
         let address = peer.ip().to_canonical();
         let mut open = self.open.lock();
+        if open.refuses_all {
+            return Err(Refused::Everybody);
+        }
         if total_max.is_some_and(|max| open.clients.len() >= max as usize) {
             return Err(Refused::Total);
         }
@@ -72,6 +77,13 @@ impl Registry {
     /// The open connections, oldest first.
     pub(crate) fn clients(&self) -> Vec<Arc<Client>> {
         self.open.lock().clients.values().cloned().collect()
+    }
+
+    /// Refuses every further connection, or admits them again, and says which are open.
+    pub(crate) fn refuse_all(&self, refuse: bool) -> Vec<Arc<Client>> {
+        let mut open = self.open.lock();
+        open.refuses_all = refuse;
+        open.clients.values().cloned().collect()
     }
 
     /// How many there are.

@@ -1,357 +1,238 @@
-//! Several servers as processes that form an ensemble: of ours, of Java's, or of both.
+//! Several servers inside the process of a test that form an ensemble.
 
-use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
 
-use crate::network::Network;
-use crate::{ServerError, ServerOptions, ServerProcess, ServerProgram};
+use oxkeeper_server::config::{EnsembleConfig, Groups, Member, PeerAddress, QuorumVerifier, ServerConfig};
+use oxkeeper_types::{ServerId, SessionId};
+use tempfile::TempDir;
 
-/// The ports of every member, each on an address of its own.
-const CLIENT_PORT: u16 = 21_811;
-const QUORUM_PORT: u16 = 22_888;
-const ELECTION_PORT: u16 = 23_888;
-/// Held open as long as an ensemble lives, so that no other one takes its addresses.
-const RESERVATION_PORT: u16 = 20_999;
-/// How often a condition is looked at again.
-const POLL: Duration = Duration::from_millis(5);
-/// How long one server may take to say its mode: it may be paused or cut off.
-const MODE_WITHIN: Duration = Duration::from_millis(500);
+use crate::error::{io_error, wait_until};
+use crate::server::{PATIENCE, Port, Server, default_config};
+use crate::{Error, Standing};
 
-/// What a server says of itself in `srvr`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// It leads.
-    Leader,
-    /// It follows.
-    Follower,
-    /// It follows without a vote.
-    Observer,
-    /// It is alone.
-    Standalone,
-    /// It serves reads only, without a quorum.
-    ReadOnly,
-}
+/// For how many ticks members wait for a quorum, and for one another: 10 and 2 seconds, since a machine that runs many
+/// tests may be slow.
+const INIT_LIMIT_TICKS: u64 = 100;
+const SYNC_LIMIT_TICKS: u64 = 20;
 
-impl Mode {
-    fn parse(srvr: &str) -> Option<Mode> {
-        let mode = srvr.lines().find_map(|line| line.strip_prefix("Mode: "))?;
-        Some(match mode.trim() {
-            "leader" => Mode::Leader,
-            "follower" => Mode::Follower,
-            "observer" => Mode::Observer,
-            "standalone" => Mode::Standalone,
-            "read-only" => Mode::ReadOnly,
-            _ => return None,
-        })
-    }
-}
-
-/// One member.
-#[derive(Clone, Debug)]
-pub struct MemberOptions {
-    /// Which server.
-    pub program: ServerProgram,
-    /// Whether it has no vote.
-    pub is_observer: bool,
-    /// Lines of zoo.cfg of this member alone.
-    pub settings: Vec<(String, String)>,
-    /// As [`ServerOptions::wrapper`].
-    pub wrapper: Vec<std::ffi::OsString>,
-}
-
-impl MemberOptions {
-    /// A member with a vote.
-    pub fn participant(program: ServerProgram) -> MemberOptions {
-        MemberOptions {
-            program,
-            is_observer: false,
-            settings: Vec::new(),
-            wrapper: Vec::new(),
-        }
-    }
-
-    /// A member without a vote.
-    pub fn observer(program: ServerProgram) -> MemberOptions {
-        MemberOptions {
-            is_observer: true,
-            ..MemberOptions::participant(program)
-        }
-    }
-}
-
-/// How to start an ensemble.
-#[derive(Debug)]
-pub struct EnsembleOptions {
-    /// Its directory; that of member N is `server-N` in it.
-    pub dir: PathBuf,
-    /// The members; the first one is server 1.
-    pub members: Vec<MemberOptions>,
-    /// Lines of zoo.cfg of all members.
-    pub settings: Vec<(String, String)>,
-    /// The network the members are in; without, each has a loopback address of its own.
-    pub network: Option<Network>,
-}
-
-impl EnsembleOptions {
-    /// An ensemble with a tick of 200 ms, and 10 and 4 seconds to synchronise and to keep up.
-    pub fn new(dir: impl Into<PathBuf>, members: Vec<MemberOptions>) -> EnsembleOptions {
-        let options = EnsembleOptions {
-            dir: dir.into(),
-            members,
-            settings: Vec::new(),
-            network: None,
-        };
-        options
-            .set("tickTime", 200)
-            .set("initLimit", 50)
-            .set("syncLimit", 20)
-    }
-
-    /// As many members of one program.
-    pub fn of(dir: impl Into<PathBuf>, program: &ServerProgram, count: usize) -> EnsembleOptions {
-        let members = vec![MemberOptions::participant(program.clone()); count];
-        EnsembleOptions::new(dir, members)
-    }
-
-    /// The same with one more line in every zoo.cfg.
-    #[must_use]
-    pub fn set(mut self, key: &str, value: impl ToString) -> EnsembleOptions {
-        self.settings.retain(|(present, _)| present != key);
-        self.settings.push((key.to_owned(), value.to_string()));
-        self
-    }
-}
-
-/// The servers of an ensemble. Dropping it kills them; in a test that fails it shows the ends of their logs
-/// first.
+/// Several servers inside the process of a test that form an ensemble and have elected a leader. Each has an id, the
+/// first has 1, and is a [`Server`], which can be killed, paused, cut off and started again. Dropping the ensemble ends
+/// all and leaves nothing behind.
+///
+/// ```
+/// use oxkeeper_testkit::{Client, CreateMode, Ensemble};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let ensemble = Ensemble::start(3)?;
+/// let leader = ensemble.wait_for_leader()?;
+/// let follower = ensemble.ids().find(|id| *id != leader).expect("there are three");
+/// let mut client = Client::connect(ensemble.server(follower).address(), 10_000)?;
+/// client.create("/config", b"v1", CreateMode::Persistent)?;
+///
+/// ensemble.server(leader).kill()?;
+/// let next = ensemble.wait_for_leader()?;
+/// let mut client = Client::connect(ensemble.server(next).address(), 10_000)?;
+/// assert_eq!(client.get("/config")?.0, b"v1");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Settings
+/// Those of [`Server`]; a member is given up after 2 seconds of silence (a killed one at once), and may take 10 to get
+/// in step.
 #[derive(Debug)]
 pub struct Ensemble {
-    servers: Vec<ServerProcess>,
-    network: Option<Network>,
-    _reservation: Option<TcpListener>,
+    servers: Vec<Server>,
+    /// Held until the end, also while servers are down.
+    _peer_ports: Vec<Port>,
+    /// Removed after the servers have ended.
+    _dir: TempDir,
 }
 
 impl Ensemble {
-    /// Starts all members and waits until all serve.
+    /// Starts so many servers, all with a vote, and waits until all serve.
     ///
     /// # Errors
-    /// When one cannot be started, ends early or takes too long.
-    pub fn start(options: EnsembleOptions) -> Result<Ensemble, ServerError> {
-        let mut ensemble = Ensemble::spawn(options)?;
-        for server in &mut ensemble.servers {
-            server.wait_until_ready()?;
+    /// When there is no directory, port or thread to be had, or they do not agree on a leader in time.
+    pub fn start(servers: usize) -> Result<Ensemble, Error> {
+        Ensemble::start_with(servers, |_, _| ())
+    }
+
+    /// As [`Ensemble::start`], with the settings of each changed; the id of the server comes first. A port or a
+    /// directory that is set is used instead of a free port and a temporary directory.
+    ///
+    /// # Errors
+    /// As [`Ensemble::start`], and when a server cannot use what was set.
+    pub fn start_with(
+        servers: usize,
+        mut change: impl FnMut(usize, &mut ServerConfig),
+    ) -> Result<Ensemble, Error> {
+        let dir = TempDir::with_prefix("oxkeeper-").map_err(io_error("a temporary directory"))?;
+        let mut peer_ports = Vec::new();
+        let mut members = BTreeMap::new();
+        for id in 1..=servers {
+            let (quorum, election) = (Port::reserve()?, Port::reserve()?);
+            let address = PeerAddress {
+                host: "127.0.0.1".to_owned(),
+                quorum_port: quorum.number,
+                election_port: election.number,
+            };
+            let member = Member {
+                is_observer: false,
+                addresses: vec![address],
+                client: None,
+            };
+            peer_ports.extend([quorum, election]);
+            members.insert(server_id(id), member);
+        }
+        let started = (1..=servers).map(|id| {
+            let mut config = default_config(dir.path().join(format!("server-{id}")));
+            config.ensemble = Some(ensemble_config(server_id(id), &members, &config));
+            change(id, &mut config);
+            let port = match config.client.port {
+                0 => Some(Port::reserve()?),
+                _ => None,
+            };
+            if let Some(port) = &port {
+                config.client.port = port.number;
+            }
+            Server::launch(config, port, None)
+        });
+        let ensemble = Ensemble {
+            servers: started.collect::<Result<_, Error>>()?,
+            _peer_ports: peer_ports,
+            _dir: dir,
+        };
+        for server in &ensemble.servers {
+            server.wait_until_serving(PATIENCE)?;
         }
         Ok(ensemble)
     }
 
-    /// Starts all members without waiting for anything.
-    ///
-    /// # Errors
-    /// When one cannot be started.
-    pub fn spawn(options: EnsembleOptions) -> Result<Ensemble, ServerError> {
-        let count = options.members.len();
-        let (hosts, reservation) = match &options.network {
-            Some(network) => ((1..=count).map(|id| network.host(id)).collect(), None),
-            None => {
-                let (hosts, reservation) = reserve_loopback(count)?;
-                (hosts, Some(reservation))
-            }
-        };
-        let lines: Vec<(String, String)> = (1..)
-            .zip(hosts.iter().zip(&options.members))
-            .map(|(id, (host, member))| {
-                let role = if member.is_observer { ":observer" } else { "" };
-                let address = format!("{host}:{QUORUM_PORT}:{ELECTION_PORT}{role}");
-                (format!("server.{id}"), address)
-            })
-            .collect();
-        let mut servers = Vec::new();
-        for (index, member) in options.members.into_iter().enumerate() {
-            let id = index + 1;
-            let mut server = ServerOptions::new(member.program, options.dir.join(format!("server-{id}")));
-            server.host = hosts[index];
-            server.port = Some(CLIENT_PORT);
-            server.my_id = Some(u8::try_from(id).expect("few servers"));
-            for (key, value) in options.settings.iter().chain(&lines).chain(&member.settings) {
-                server.replace(key, value);
-            }
-            if member.is_observer {
-                server.replace("peerType", "observer");
-            }
-            server.wrapper = member.wrapper;
-            if let Some(network) = &options.network {
-                server.wrapper.extend(network.wrapper(id));
-            }
-            servers.push(ServerProcess::spawn(server)?);
-        }
-        Ok(Ensemble {
-            servers,
-            network: options.network,
-            _reservation: reservation,
-        })
-    }
-
-    /// The ids of all members: from 1 on.
+    /// The ids of the servers: from 1 on.
     pub fn ids(&self) -> std::ops::RangeInclusive<usize> {
         1..=self.servers.len()
     }
 
-    /// A member.
+    /// A server.
     ///
     /// # Panics
     /// When there is none with this id.
-    pub fn server(&self, id: usize) -> &ServerProcess {
+    pub fn server(&self, id: usize) -> &Server {
         &self.servers[id - 1]
     }
 
-    /// A member, to be killed or started.
-    ///
-    /// # Panics
-    /// When there is none with this id.
-    pub fn server_mut(&mut self, id: usize) -> &mut ServerProcess {
-        &mut self.servers[id - 1]
+    /// All servers, the first with id 1.
+    pub fn servers(&self) -> &[Server] {
+        &self.servers
     }
 
-    /// Where clients of a member connect.
-    pub fn address(&self, id: usize) -> SocketAddr {
-        self.server(id).address()
-    }
-
-    /// Where clients connect, of all members.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.servers.iter().map(ServerProcess::address).collect()
-    }
-
-    /// What clients of ZooKeeper take to find all members.
+    /// What a client of ZooKeeper takes to find all servers.
     pub fn connect_string(&self) -> String {
-        let addresses: Vec<String> = self.addresses().iter().map(SocketAddr::to_string).collect();
+        let addresses: Vec<String> = self.servers.iter().map(Server::connect_string).collect();
         addresses.join(",")
     }
 
-    /// The network, when the members have one of their own.
-    pub fn network_mut(&mut self) -> Option<&mut Network> {
-        self.network.as_mut()
-    }
-
-    /// What a member says it is; `None` when it does not answer at once, or does not serve.
-    pub fn mode(&self, id: usize) -> Option<Mode> {
-        Mode::parse(&self.server(id).four_letter_within("srvr", MODE_WITHIN).ok()?)
-    }
-
-    /// Who says that it leads; of several (one may not know yet that it is no leader any more) the one with the
-    /// newest epoch.
+    /// Who leads at the moment. (A leader that is paused does not: when it goes on, it may think so for a while.)
     pub fn leader(&self) -> Option<usize> {
-        let leaders = self.ids().filter_map(|id| {
-            let srvr = self.server(id).four_letter_within("srvr", MODE_WITHIN).ok()?;
-            let zxid = srvr.lines().find_map(|line| line.strip_prefix("Zxid: 0x"))?;
-            let epoch = u64::from_str_radix(zxid, 16).ok()? >> 32;
-            (Mode::parse(&srvr) == Some(Mode::Leader)).then_some((epoch, id))
-        });
-        leaders.max().map(|(_, id)| id)
+        let leads = |id: &usize| {
+            let server = self.server(*id);
+            server.is_running() && server.standing() == Some(Standing::Leading)
+        };
+        let zxid = |id: &usize| {
+            self.server(*id)
+                .running("")
+                .ok()
+                .map(|running| running.last_zxid())
+        };
+        // One that has lost its followers without knowing it yet is of an older epoch.
+        self.ids().filter(leads).max_by_key(zxid)
     }
 
-    /// Waits until one leads, and gives its id.
+    /// Waits until one server leads and the others that run are in step with it, and gives the leader's id.
     ///
     /// # Errors
-    /// [`ServerError::Timeout`] with the logs of all members.
-    pub fn wait_for_leader(&self, within: Duration) -> Result<usize, ServerError> {
-        self.wait_until("no server leads", within, Ensemble::leader)
-    }
-
-    /// Waits until all these members serve.
-    ///
-    /// # Errors
-    /// [`ServerError::Timeout`] with the logs of all members.
-    pub fn wait_until_serving(&self, ids: &[usize], within: Duration) -> Result<(), ServerError> {
-        self.wait_until("not all servers serve", within, |ensemble| {
-            ids.iter()
-                .all(|id| ensemble.mode(*id).is_some_and(|mode| mode != Mode::ReadOnly))
-                .then_some(())
+    /// When that takes too long: fewer run than make a quorum, maybe.
+    pub fn wait_for_leader(&self) -> Result<usize, Error> {
+        let what = || format!("no server led: {:?}", self.standings());
+        wait_until(PATIENCE, what, || {
+            let mut running = self.servers.iter().filter(|server| server.is_running());
+            let all_serve = running.all(|server| server.running("").is_ok_and(|of| of.serves_clients()));
+            Ok(self.leader().filter(|_| all_serve))
         })
     }
 
-    /// Waits until `condition` gives something. `failure` says what did not happen.
+    fn standings(&self) -> Vec<Option<Standing>> {
+        self.servers.iter().map(Server::standing).collect()
+    }
+
+    /// Ends a session as if its time were over: the leader does. Waits until all servers that run have it behind
+    /// them: its ephemerals are gone, whoever watched them is told, and its connection is closed without a word. False
+    /// when there is no such session.
     ///
     /// # Errors
-    /// [`ServerError::Timeout`] with the logs of all members.
-    pub fn wait_until<T>(
-        &self,
-        failure: &'static str,
-        within: Duration,
-        mut condition: impl FnMut(&Ensemble) -> Option<T>,
-    ) -> Result<T, ServerError> {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(value) = condition(self) {
-                return Ok(value);
+    /// When no server leads in time, or they do not agree in time.
+    pub fn expire_session(&self, session: SessionId) -> Result<bool, Error> {
+        let mut lived = false;
+        let what = || format!("session {session} did not end: {:?}", self.standings());
+        wait_until(PATIENCE, what, || {
+            let Some(leader) = self.leader() else {
+                return Ok(None);
+            };
+            // It may be killed or deposed meanwhile; then the next one is asked.
+            let Ok(leader) = self.server(leader).running("") else {
+                return Ok(None);
+            };
+            if leader.has_session(session) {
+                lived = true;
+                leader.expire_session(session);
+                return Ok(None);
             }
-            if Instant::now() >= deadline {
-                return Err(ServerError::Timeout {
-                    what: failure,
-                    within,
-                    log: self.log_tails(),
-                });
-            }
-            sleep(POLL);
-        }
+            let behind = |server: &Server| {
+                let running = server.running("");
+                running.is_ok_and(|running| running.has_session(session))
+            };
+            Ok((!self.servers.iter().any(behind)).then_some(lived))
+        })
     }
 
-    /// The ends of the logs of all members.
-    pub fn log_tails(&self) -> String {
-        let tail = |id: usize| format!("--- server {id}:\n{}\n", self.server(id).log_tail());
-        self.ids().map(tail).collect()
+    /// [`Server::cut`] for all servers.
+    pub fn cut(&self) {
+        self.servers.iter().for_each(Server::cut);
+    }
+
+    /// [`Server::heal`] for all servers.
+    pub fn heal(&self) {
+        self.servers.iter().for_each(Server::heal);
+    }
+
+    /// [`Server::disconnect_clients`] for all servers.
+    pub fn disconnect_clients(&self) -> usize {
+        self.servers.iter().map(Server::disconnect_clients).sum()
+    }
+
+    /// [`Server::disconnect_session`], wherever its connection is.
+    pub fn disconnect_session(&self, session: SessionId) -> bool {
+        let disconnects = |server: &Server| server.disconnect_session(session);
+        self.servers.iter().filter(|server| disconnects(server)).count() > 0
     }
 }
 
-impl Drop for Ensemble {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            // Nobody may be there to read it.
-            let _ = writeln!(io::stderr(), "{}", self.log_tails());
-        }
-    }
+fn server_id(id: usize) -> ServerId {
+    ServerId(i64::try_from(id).expect("few servers"))
 }
 
-/// Loopback addresses that no other ensemble of this harness has, as long as the listener lives.
-fn reserve_loopback(count: usize) -> Result<(Vec<Ipv4Addr>, TcpListener), ServerError> {
-    for _ in 0..200 {
-        let (a, b) = (fastrand::u8(1..255), fastrand::u8(1..255));
-        let host = |id: usize| Ipv4Addr::new(127, a, b, u8::try_from(id).expect("few servers"));
-        let Ok(reservation) = TcpListener::bind((host(254), RESERVATION_PORT)) else {
-            continue;
-        };
-        let hosts: Vec<Ipv4Addr> = (1..=count).map(host).collect();
-        let is_free = |host: &Ipv4Addr| {
-            [CLIENT_PORT, QUORUM_PORT, ELECTION_PORT]
-                .iter()
-                .all(|port| TcpListener::bind((*host, *port)).is_ok())
-        };
-        if hosts.iter().all(is_free) {
-            return Ok((hosts, reservation));
-        }
-    }
-    Err(ServerError::NoPort)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn two_ensembles_have_other_addresses() {
-        let (first, _held) = reserve_loopback(3).unwrap();
-        let (second, _held_too) = reserve_loopback(3).unwrap();
-        assert!(first.iter().all(|host| !second.contains(host)));
-    }
-
-    #[test]
-    fn the_mode_is_read_from_srvr() {
-        let srvr = "Zxid: 0x100000003\nMode: follower\nNode count: 5\n";
-        assert_eq!(Mode::parse(srvr), Some(Mode::Follower));
-        let looking = "This ZooKeeper instance is not currently serving requests\n";
-        assert_eq!(Mode::parse(looking), None);
+fn ensemble_config(
+    me: ServerId,
+    members: &BTreeMap<ServerId, Member>,
+    config: &ServerConfig,
+) -> EnsembleConfig {
+    let quorum = QuorumVerifier::majority(members.keys().copied(), []);
+    EnsembleConfig {
+        tick_ms: u64::from(config.session.tick_time_ms),
+        init_limit_ticks: INIT_LIMIT_TICKS,
+        sync_limit_ticks: SYNC_LIMIT_TICKS,
+        connect_to_leader_limit_ticks: INIT_LIMIT_TICKS,
+        ..EnsembleConfig::new(me, members.clone(), quorum, &Groups::default(), 0)
     }
 }

@@ -1,35 +1,32 @@
-//! What tests, the harnesses of faults and the benchmarks share: a server as a process of its own (Oxkeeper or
-//! Java's), which can be killed, paused and started again on its directory, ensembles of them, and a small
-//! blocking client.
+//! Servers for tests.
 //!
-//! ```no_run
-//! use oxkeeper_testkit::{Client, CreateMode, ServerOptions, ServerProcess, ServerProgram};
+//! [`Server`] is a whole server inside the test's process, there in milliseconds; [`Ensemble`] is several of them that
+//! elect a leader. Both can be killed, paused, cut off and started again, and end sessions at once.
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let dir = tempfile::tempdir()?;
-//! let mut server = ServerProcess::start(ServerOptions::new(ServerProgram::oxkeeper()?, dir.path()))?;
-//! let mut client = Client::connect(server.address(), 10_000)?;
-//! client.create("/a", b"data", CreateMode::Persistent)?;
-//! server.kill()?;
-//! server.restart()?;
-//! let session = client.session().clone();
-//! let mut client = Client::renew(server.address(), &session)?;
-//! assert_eq!(client.get("/a")?.0, b"data");
+//! ```
+//! # fn main() -> Result<(), oxkeeper_testkit::Error> {
+//! let server = oxkeeper_testkit::Server::start()?;
+//! println!("clients connect to {}", server.connect_string());
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Client`] is a small blocking client that hides nothing by retrying. The rest is what tests Oxkeeper itself:
+//! [`process`] has servers, ours and Java's, as processes, [`crash`] and [`storm`] are harnesses of faults.
 
 mod client;
 pub mod crash;
 mod ensemble;
-mod network;
+mod error;
+mod gate;
+pub mod process;
 mod server;
 pub mod storm;
-mod tiny_disk;
 
 pub use client::{Client, ClientError, REPLY_TIMEOUT_DEFAULT, Reply, Session, WatchEvent};
-pub use ensemble::{Ensemble, EnsembleOptions, MemberOptions, Mode};
-pub use network::{CLIENTS, Network};
-pub use oxkeeper_types::CreateMode;
-pub use server::{ServerError, ServerOptions, ServerProcess, ServerProgram, free_port};
-pub use tiny_disk::TinyDisk;
+pub use ensemble::Ensemble;
+pub use error::Error;
+pub use oxkeeper_core::Standing;
+pub use oxkeeper_server::config::ServerConfig;
+pub use oxkeeper_types::{CreateMode, SessionId};
+pub use server::Server;

@@ -1,558 +1,505 @@
-//! A server as a process: its zoo.cfg, its start, its end, and the signals in between.
+//! A server inside the process of a test.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use oxkeeper_server::config::{FourLetterConfig, ServerConfig};
+use oxkeeper_server::{Running, ServeError};
+use oxkeeper_types::SessionId;
+use socket2::{Domain, Protocol, Socket, Type};
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Settings that Java takes from JVM flags only; in zoo.cfg they are Oxkeeper's (docs/configuration.md).
-const JVM_ONLY_SETTINGS: &[&str] = &[
-    "jute.maxbuffer",
-    "readonlymode.enabled",
-    "znode.container.checkIntervalMs",
-    "znode.container.maxPerMinute",
-    "znode.container.maxNeverUsedIntervalMs",
-];
+use crate::error::{io_error, wait_until};
+use crate::gate::Gate;
+use crate::{Error, Standing};
 
-/// How often a condition is looked at again.
-const POLL: Duration = Duration::from_millis(5);
-/// How long one four-letter word may take.
-const FOUR_LETTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long anything may take on a busy machine before a test is told that it does not happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The unit of time of a test's server; sessions expire in steps of it.
+const TICK_MS: u32 = 100;
+/// The longest session timeout a client gets: what it asks for, as a rule.
+const SESSION_TIMEOUT_MS_MAX: u32 = 60_000;
+/// How long an idle thread for files is kept.
+const IDLE_THREAD_KEPT: Duration = Duration::from_millis(100);
 
-/// Ports below the range from which Linux takes the local ports of outgoing connections, so that nobody's
-/// connection takes the port of a server that is down, not even one that tries to reach that server.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-
-/// Why a server could not be started, reached or stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// A file, a process or a socket failed.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// Why it failed.
-        error: io::Error,
-    },
-    /// The program to start is not there.
-    #[error("{0}")]
-    NoProgram(String),
-    /// The process ended before it served.
-    #[error("the server ended ({status}) before it served; the end of its log:\n{log}")]
-    EndedEarly {
-        /// How it ended.
-        status: ExitStatus,
-        /// The end of its log.
-        log: String,
-    },
-    /// Something did not happen in time.
-    #[error("{what} within {within:?}; the end of the log:\n{log}")]
-    Timeout {
-        /// What did not happen.
-        what: &'static str,
-        /// How long it was waited for.
-        within: Duration,
-        /// The end of the server's log.
-        log: String,
-    },
-    /// Every port that was tried is taken.
-    #[error("no free port was found")]
-    NoPort,
-}
-
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ServerError {
-    let what = what.into();
-    move |error| ServerError::Io { what, error }
-}
-
-/// Which server.
-#[derive(Clone, Debug)]
-pub enum ServerProgram {
-    /// Ours: the path of the binary.
-    Oxkeeper(PathBuf),
-    /// Apache ZooKeeper.
-    Java {
-        /// The classpath with the server's jars.
-        classpath: String,
-        /// The JVM's `-Xmx`, such as `1g`.
-        heap: String,
-        /// The logback configuration.
-        logback: PathBuf,
-    },
-}
-
-impl ServerProgram {
-    /// The binary that the variable `OXKEEPER` names, or else the one in the target directory that the running
-    /// program was built into.
-    ///
-    /// # Errors
-    /// [`ServerError::NoProgram`] when neither is there.
-    pub fn oxkeeper() -> Result<ServerProgram, ServerError> {
-        if let Some(path) = std::env::var_os("OXKEEPER").filter(|path| !path.is_empty()) {
-            let path = PathBuf::from(path);
-            return match path.is_file() {
-                true => Ok(ServerProgram::Oxkeeper(path)),
-                false => Err(ServerError::NoProgram(format!(
-                    "OXKEEPER={} is not a file",
-                    path.display()
-                ))),
-            };
-        }
-        let own = std::env::current_exe().map_err(io_error("the running program's own path"))?;
-        // Tests are in target/<profile>/deps, binaries in target/<profile>.
-        let found = own
-            .ancestors()
-            .skip(1)
-            .take(2)
-            .map(|dir| dir.join("oxkeeper"))
-            .find(|path| path.is_file());
-        found.map(ServerProgram::Oxkeeper).ok_or_else(|| {
-            ServerError::NoProgram(format!(
-                "there is no oxkeeper beside {}; build it with the same profile (cargo build -p oxkeeper), or \
-                 name it in the variable OXKEEPER",
-                own.display()
-            ))
-        })
-    }
-
-    /// Apache ZooKeeper as `interop/java/classpath.sh` gives it, which downloads it by Maven at first use.
-    ///
-    /// # Errors
-    /// [`ServerError::NoProgram`] when the script fails.
-    pub fn java() -> Result<ServerProgram, ServerError> {
-        ServerProgram::java_release(None)
-    }
-
-    /// As [`ServerProgram::java`], of a release such as `3.8.4`; `None` is the one we compare with.
-    ///
-    /// # Errors
-    /// [`ServerError::NoProgram`] when the script fails.
-    pub fn java_release(release: Option<&str>) -> Result<ServerProgram, ServerError> {
-        let java = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../interop/java");
-        let script = java.join("classpath.sh");
-        let output = Command::new(&script)
-            .args(release)
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(io_error(script.display().to_string()))?;
-        if !output.status.success() {
-            return Err(ServerError::NoProgram(format!(
-                "{}: {}",
-                script.display(),
-                output.status
-            )));
-        }
-        Ok(ServerProgram::Java {
-            classpath: String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-            heap: "1g".to_owned(),
-            logback: java.join("logback.xml"),
-        })
-    }
-
-    /// The same with another heap of the JVM, such as `512m`, if it has one.
-    #[must_use]
-    pub fn with_heap(mut self, size: &str) -> ServerProgram {
-        if let ServerProgram::Java { heap, .. } = &mut self {
-            size.clone_into(heap);
-        }
-        self
-    }
-
-    /// `oxkeeper` or `java`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            ServerProgram::Oxkeeper(_) => "oxkeeper",
-            ServerProgram::Java { .. } => "java",
-        }
-    }
-}
-
-/// How to start a server.
-#[derive(Clone, Debug)]
-pub struct ServerOptions {
-    /// Which one.
-    pub program: ServerProgram,
-    /// The directory of the server: `zoo.cfg`, `server.log` and the directory `data`.
-    pub dir: PathBuf,
-    /// Where it listens to clients.
-    pub host: Ipv4Addr,
-    /// The client port; `None` takes a free one of 127.0.0.1.
-    pub port: Option<u16>,
-    /// The server's number in its ensemble, for the file `myid`.
-    pub my_id: Option<u8>,
-    /// Lines of zoo.cfg besides dataDir, the client's address, all four-letter words, no limit on connections
-    /// and no admin server. The last line of a key counts.
-    pub settings: Vec<(String, String)>,
-    /// A command that runs the server in its own place (by exec), such as `nsenter -t 1 -m`.
-    pub wrapper: Vec<OsString>,
-    /// How long it may take until the server serves.
-    pub ready_within: Duration,
-}
-
-impl ServerOptions {
-    /// A server of the program in `dir`, on a free port of 127.0.0.1, with a minute to start.
-    pub fn new(program: ServerProgram, dir: impl Into<PathBuf>) -> ServerOptions {
-        ServerOptions {
-            program,
-            dir: dir.into(),
-            host: Ipv4Addr::LOCALHOST,
-            port: None,
-            my_id: None,
-            settings: Vec::new(),
-            wrapper: Vec::new(),
-            ready_within: Duration::from_secs(60),
-        }
-    }
-
-    /// The same with one more line of zoo.cfg.
-    #[must_use]
-    pub fn set(mut self, key: &str, value: impl ToString) -> ServerOptions {
-        self.replace(key, value);
-        self
-    }
-
-    /// Sets one line of zoo.cfg.
-    pub fn replace(&mut self, key: &str, value: impl ToString) {
-        self.settings.retain(|(present, _)| present != key);
-        self.settings.push((key.to_owned(), value.to_string()));
-    }
-}
-
-/// A port of 127.0.0.1 that was free a moment ago.
+/// A server inside the process of a test: empty, on a free port of 127.0.0.1, in a temporary directory, there in
+/// milliseconds. Dropping it ends it and leaves nothing behind: no thread, no file, no port.
 ///
-/// # Errors
-/// [`ServerError::NoPort`] after many taken ones.
-pub fn free_port() -> Result<u16, ServerError> {
-    for _ in 0..200 {
-        let port = fastrand::u16(PORTS);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err(ServerError::NoPort)
-}
-
-/// A server that was started. Dropping it kills the process.
+/// It is a whole server, the same code that `oxkeeper serve` runs, on threads of its own; so it serves in tests with
+/// and without an async runtime. Its methods may be called from any thread. They block, for milliseconds as a rule.
+///
+/// ```
+/// use oxkeeper_testkit::{Client, CreateMode, Server};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::start()?;
+/// // Any client of ZooKeeper takes `server.connect_string()`.
+/// let mut client = Client::connect(server.address(), 10_000)?;
+/// client.create("/worker", b"", CreateMode::Ephemeral)?;
+///
+/// // The session ends now, not in ten seconds, and its ephemeral with it.
+/// server.expire_session(client.session().id)?;
+/// let mut other = Client::connect(server.address(), 10_000)?;
+/// assert_eq!(other.exists("/worker", false)?, None);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Settings
+/// Those of ZooKeeper, but for a tick of 100 ms with session timeouts from 200 ms to a minute, no limit on
+/// connections from one address, and all four-letter words. What is acknowledged survives [`Server::kill`]; that the
+/// machine may lose its power is not cared for (`forceSync=no`). [`Server::start_with`] changes any of it.
 #[derive(Debug)]
-pub struct ServerProcess {
-    options: ServerOptions,
-    port: u16,
-    child: Child,
-    ended: Option<ExitStatus>,
+pub struct Server {
+    config: ServerConfig,
+    state: Mutex<State>,
+    /// Held until the end, also while the server is down.
+    _port: Option<Port>,
+    /// Removed after the server has ended.
+    _dir: Option<TempDir>,
 }
 
-impl ServerProcess {
-    /// Starts a server and waits until it serves.
+#[derive(Debug)]
+struct State {
+    up: Option<Up>,
+    address: SocketAddr,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+struct Up {
+    running: Running,
+    orders: UnboundedSender<Order>,
+    thread: JoinHandle<Result<(), Error>>,
+    paused: Option<Arc<Gate>>,
+}
+
+/// What the thread of a server is told.
+#[derive(Debug)]
+enum Order {
+    /// Do nothing before the gate is opened.
+    Pause(Arc<Gate>),
+    /// End at once.
+    Kill,
+}
+
+impl Server {
+    /// Starts a server.
     ///
     /// # Errors
-    /// When it cannot be started, ends early or takes too long. With a port of the harness's own choice another
-    /// is tried when somebody was quicker to take it.
-    pub fn start(options: ServerOptions) -> Result<ServerProcess, ServerError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let mut server = ServerProcess::spawn(options.clone())?;
-            match server.wait_until_ready() {
-                Ok(()) => return Ok(server),
-                Err(ServerError::EndedEarly { log, .. })
-                    if options.port.is_none()
-                        && attempts < 3
-                        && log.to_lowercase().contains("address already in use") => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// When there is no directory, port or thread to be had.
+    pub fn start() -> Result<Server, Error> {
+        Server::start_with(|_| ())
     }
 
-    /// Starts a server without waiting for anything.
+    /// As [`Server::start`], with settings changed. A port or a directory that is set is used instead of a free port
+    /// and a temporary directory; the directory stays.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), oxkeeper_testkit::Error> {
+    /// let server = oxkeeper_testkit::Server::start_with(|config| {
+    ///     config.znode.extended_types = true;
+    ///     config.session.timeout_ms_max = 5_000;
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// When files cannot be written or the process cannot be started.
-    pub fn spawn(options: ServerOptions) -> Result<ServerProcess, ServerError> {
-        let port = match options.port {
-            Some(port) => port,
-            None => free_port()?,
+    /// As [`Server::start`], and when the server cannot use what was set.
+    pub fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Result<Server, Error> {
+        let dir = TempDir::with_prefix("oxkeeper-").map_err(io_error("a temporary directory"))?;
+        let mut config = default_config(dir.path());
+        change(&mut config);
+        let port = match config.client.port {
+            0 => Some(Port::reserve()?),
+            _ => None,
         };
-        let child = spawn(&options, port)?;
-        Ok(ServerProcess {
-            options,
-            port,
-            child,
-            ended: None,
+        if let Some(port) = &port {
+            config.client.port = port.number;
+        }
+        let is_temporary = config.storage.data_dir == dir.path();
+        Server::launch(config, port, is_temporary.then_some(dir))
+    }
+
+    /// Starts a server whose configuration is complete.
+    pub(crate) fn launch(
+        config: ServerConfig,
+        port: Option<Port>,
+        dir: Option<TempDir>,
+    ) -> Result<Server, Error> {
+        let up = Up::start(config.clone())?;
+        let address = up.running.address();
+        Ok(Server {
+            config,
+            state: Mutex::new(State {
+                up: Some(up),
+                address,
+            }),
+            _port: port,
+            _dir: dir,
         })
     }
 
-    /// Waits until `srvr` is answered with a mode.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where clients connect, also after a restart.
+    pub fn address(&self) -> SocketAddr {
+        self.state().address
+    }
+
+    /// What a client of ZooKeeper takes to find the server: `127.0.0.1:` and the port.
+    pub fn connect_string(&self) -> String {
+        self.address().to_string()
+    }
+
+    /// Where snapshots and logs are: in `version-2` of it.
+    pub fn data_dir(&self) -> &Path {
+        &self.config.storage.data_dir
+    }
+
+    /// What the server is at the moment; `None` while it is down.
+    pub fn standing(&self) -> Option<Standing> {
+        Some(self.state().up.as_ref()?.running.standing())
+    }
+
+    /// Whether the server is up and not paused.
+    pub fn is_running(&self) -> bool {
+        self.state().up.as_ref().is_some_and(|up| up.paused.is_none())
+    }
+
+    /// Whether the server was killed and not started again.
+    pub fn is_down(&self) -> bool {
+        self.state().up.is_none()
+    }
+
+    /// Whether the server is paused.
+    pub fn is_paused(&self) -> bool {
+        self.state().up.as_ref().is_some_and(|up| up.paused.is_some())
+    }
+
+    /// Waits until clients are served: at once for a server that stands alone; a member of an ensemble must be in
+    /// step with a leader.
     ///
     /// # Errors
-    /// When the process ends, or the time of [`ServerOptions::ready_within`] is over.
-    pub fn wait_until_ready(&mut self) -> Result<(), ServerError> {
-        let within = self.options.ready_within;
-        let deadline = Instant::now() + within;
-        loop {
-            // Nobody listens yet, or the connection is closed before the server is ready: asked again.
-            if self
-                .four_letter("srvr")
-                .is_ok_and(|answer| answer.contains("Mode:"))
-            {
-                return Ok(());
-            }
-            if let Some(status) = self.try_wait()? {
-                return Err(ServerError::EndedEarly {
-                    status,
-                    log: self.log_tail(),
-                });
-            }
-            if Instant::now() >= deadline {
-                return Err(self.timeout("the server did not serve", within));
-            }
-            sleep(POLL);
+    /// When that takes too long, or the server is down or paused.
+    pub fn wait_until_serving(&self, within: Duration) -> Result<(), Error> {
+        let what = || format!("{} did not serve", self.address());
+        wait_until(within, what, || {
+            let running = self.running("it does not serve")?;
+            Ok(running.serves_clients().then_some(()))
+        })
+    }
+
+    /// The sessions that live, lowest id first.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        let state = self.state();
+        state.up.as_ref().map_or(Vec::new(), |up| up.running.sessions())
+    }
+
+    /// How many connections of clients there are.
+    pub fn connections(&self) -> usize {
+        let state = self.state();
+        state.up.as_ref().map_or(0, |up| up.running.connections())
+    }
+
+    /// Ends a session as if its time were over, and waits until that has happened: its ephemerals are gone, whoever
+    /// watched them is told, and its connection is closed without a word. The client learns of it when it connects
+    /// again. False when there is no such session.
+    ///
+    /// # Errors
+    /// When the server is down or paused, or is a member of an ensemble and does not lead: then
+    /// [`crate::Ensemble::expire_session`] does it.
+    pub fn expire_session(&self, session: SessionId) -> Result<bool, Error> {
+        let running = self.running("no session can be ended")?;
+        if !matches!(running.standing(), Standing::Standalone | Standing::Leading) {
+            return Err(Error::NotLeading(running.address()));
+        }
+        if !running.has_session(session) {
+            return Ok(false);
+        }
+        running.expire_session(session);
+        let what = || format!("session {session} did not end");
+        wait_until(PATIENCE, what, || {
+            self.running("no session can be ended")?;
+            Ok((!running.has_session(session)).then_some(true))
+        })
+    }
+
+    /// Closes the connections of all clients, which may come back at once. What was to be sent to them may be lost or
+    /// not. Says how many there were.
+    pub fn disconnect_clients(&self) -> usize {
+        let state = self.state();
+        state
+            .up
+            .as_ref()
+            .map_or(0, |up| up.running.close_connections(false))
+    }
+
+    /// Closes the connection of one session, which goes on; its client may come back at once. False when there is no
+    /// such connection.
+    pub fn disconnect_session(&self, session: SessionId) -> bool {
+        let state = self.state();
+        (state.up.as_ref()).is_some_and(|up| up.running.close_connection_of(session))
+    }
+
+    /// Closes the connections of all clients and every further one as soon as it is accepted, until
+    /// [`Server::heal`] or a restart. The server itself goes on, and so ends the sessions whose time is over.
+    pub fn cut(&self) {
+        if let Some(up) = &self.state().up {
+            up.running.close_connections(true);
         }
     }
 
-    /// Starts the server again on its directory and port, after killing it when it still runs, and waits until
-    /// it serves.
-    ///
-    /// # Errors
-    /// As [`ServerProcess::start`].
-    pub fn restart(&mut self) -> Result<(), ServerError> {
-        self.respawn()?;
-        self.wait_until_ready()
+    /// Takes connections again.
+    pub fn heal(&self) {
+        if let Some(up) = &self.state().up {
+            up.running.admit_connections();
+        }
     }
 
-    /// As [`ServerProcess::restart`], without waiting until it serves.
+    /// Lets time pass at once: sessions without a connection, containers and times to live end as if `by` were over.
+    /// Sessions with a connection count as heard from just now. Not for a member of an ensemble, to whom the others
+    /// would seem to have been silent for as long.
+    ///
+    /// This does not wait: look for what is to happen until it has happened.
     ///
     /// # Errors
-    /// As [`ServerProcess::spawn`].
-    pub fn respawn(&mut self) -> Result<(), ServerError> {
-        self.kill()?;
-        self.child = spawn(&self.options, self.port)?;
-        self.ended = None;
+    /// When the server is down or paused.
+    pub fn advance(&self, by: Duration) -> Result<(), Error> {
+        self.running("its time does not pass")?.advance_clock(by);
         Ok(())
     }
 
-    /// What it was started with, but for changes by [`ServerProcess::options_mut`] since.
-    pub fn options(&self) -> &ServerOptions {
-        &self.options
-    }
-
-    /// What the next start will use.
-    pub fn options_mut(&mut self) -> &mut ServerOptions {
-        &mut self.options
-    }
-
-    /// Where clients connect.
-    pub fn address(&self) -> SocketAddr {
-        (self.options.host, self.port).into()
-    }
-
-    /// The id of the process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Where the server keeps its snapshots and logs: `version-2` of its data directory.
-    pub fn version_dir(&self) -> PathBuf {
-        self.options.dir.join("data/version-2")
-    }
-
-    /// Ends the process with SIGKILL, when it still runs.
+    /// Stops the server where it is, as SIGSTOP stops a process: it keeps its connections and its sessions, and takes
+    /// new connections as far as the system does that for it, but reads, answers and decides nothing until
+    /// [`Server::resume`]. When this returns nothing more is read or sent. Writes to files that were under way are
+    /// ended. A session whose time is over meanwhile ends when the server goes on, though its client may have sent
+    /// pings.
     ///
     /// # Errors
-    /// When the process cannot be signalled or waited for.
-    pub fn kill(&mut self) -> Result<ExitStatus, ServerError> {
-        if let Some(status) = self.ended {
-            return Ok(status);
+    /// When the server is down.
+    pub fn pause(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        let address = state.address;
+        let Some(up) = &mut state.up else {
+            return Err(Error::NotRunning {
+                address,
+                state: "down",
+                what: "it cannot be paused",
+            });
+        };
+        if up.paused.is_some() {
+            return Ok(());
         }
-        self.child.kill().map_err(io_error("killing the server"))?;
-        let status = self.child.wait().map_err(io_error("waiting for the server"))?;
-        self.ended = Some(status);
-        Ok(status)
-    }
-
-    /// Asks the process to stop, with SIGTERM, and waits for its end.
-    ///
-    /// # Errors
-    /// When it has not ended in time.
-    pub fn terminate(&mut self, within: Duration) -> Result<ExitStatus, ServerError> {
-        if self.try_wait()?.is_none() {
-            self.signal(Signal::TERM)?;
+        let gate = Arc::new(Gate::default());
+        let at_gate = gate.clone();
+        up.running.hold(move || at_gate.wait());
+        let is_told = up.orders.send(Order::Pause(gate.clone())).is_ok();
+        if is_told && gate.wait_for_threads(2, PATIENCE) {
+            up.paused = Some(gate);
+            return Ok(());
         }
-        self.wait_for_exit(within)
-    }
-
-    /// Stops the process where it is, with SIGSTOP.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn pause(&self) -> Result<(), ServerError> {
-        self.signal(Signal::STOP)
-    }
-
-    /// Lets a paused process go on.
-    ///
-    /// # Errors
-    /// When it has ended.
-    pub fn resume(&self) -> Result<(), ServerError> {
-        self.signal(Signal::CONT)
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), ServerError> {
-        // The child is not waited for yet, so its id is still its own.
-        let pid = self.ended.is_none().then(|| Pid::from_child(&self.child));
-        let sent = pid.map_or(Err(rustix::io::Errno::SRCH), |pid| kill_process(pid, signal));
-        sent.map_err(|errno| io_error(format!("sending {signal:?} to the server"))(errno.into()))
-    }
-
-    /// How the process ended, or `None` while it runs.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>, ServerError> {
-        if self.ended.is_none() {
-            self.ended = self
-                .child
-                .try_wait()
-                .map_err(io_error("waiting for the server"))?;
+        gate.open();
+        let ended = up.thread.is_finished();
+        drop(state);
+        if ended {
+            return Err(self.end().err().unwrap_or(Error::NotRunning {
+                address,
+                state: "down",
+                what: "it cannot be paused",
+            }));
         }
-        Ok(self.ended)
+        Err(Error::Timeout {
+            what: format!("the server at {address} did not stand still"),
+            within: PATIENCE,
+        })
     }
 
-    /// Waits for the end of the process.
-    ///
-    /// # Errors
-    /// When it has not ended in time; it goes on running.
-    pub fn wait_for_exit(&mut self, within: Duration) -> Result<ExitStatus, ServerError> {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(status) = self.try_wait()? {
-                return Ok(status);
-            }
-            if Instant::now() >= deadline {
-                return Err(self.timeout("the server did not end", within));
-            }
-            sleep(POLL);
+    /// Lets a paused server go on. One that is not paused is left alone.
+    pub fn resume(&self) {
+        if let Some(gate) = self.state().up.as_mut().and_then(|up| up.paused.take()) {
+            gate.open();
         }
     }
 
-    /// The answer to a four-letter word.
+    /// Ends the server as SIGKILL ends its process: connections break, nothing is sent, decided or written any more.
+    /// Its port stays reserved and its directory stays as it is, for [`Server::restart`]. One that is down is left
+    /// alone.
     ///
     /// # Errors
-    /// When the connection is refused or breaks.
-    pub fn four_letter(&self, word: &str) -> io::Result<String> {
-        self.four_letter_within(word, FOUR_LETTER_TIMEOUT)
+    /// When it had ended by itself before: says why.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.end()
     }
 
-    /// As [`ServerProcess::four_letter`], for a server that may be paused or cut off.
-    ///
-    /// # Errors
-    /// Also when connecting, or a part of the answer, takes longer than `within`.
-    pub fn four_letter_within(&self, word: &str, within: Duration) -> io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.address(), within)?;
-        stream.set_read_timeout(Some(within))?;
-        stream.write_all(word.as_bytes())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into_owned())
-    }
-
-    /// All that the server wrote to stdout and stderr, over all its starts.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn log(&self) -> io::Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(self.options.dir.join("server.log"))?).into_owned())
-    }
-
-    /// The last lines of the log, for an error message.
-    pub fn log_tail(&self) -> String {
-        match self.log() {
-            Ok(log) => {
-                let lines: Vec<&str> = log.lines().collect();
-                lines[lines.len().saturating_sub(30)..].join("\n")
-            }
-            Err(error) => format!("(the log cannot be read: {error})"),
+    fn end(&self) -> Result<(), Error> {
+        // Kept until the server has ended, so that nobody starts another one meanwhile.
+        let mut state = self.state();
+        match state.up.take() {
+            Some(up) => up.kill(),
+            None => Ok(()),
         }
     }
 
-    fn timeout(&self, what: &'static str, within: Duration) -> ServerError {
-        ServerError::Timeout {
-            what,
-            within,
-            log: self.log_tail(),
+    /// Starts the server again on its directory and port, after killing it when it still runs. Who wants to wait
+    /// until a member of an ensemble serves, calls [`Server::wait_until_serving`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn restart(&self) -> Result<(), Error> {
+        let mut state = self.state();
+        if let Some(up) = state.up.take() {
+            up.kill()?;
+        }
+        state.up = Some(Up::start(self.config.clone())?);
+        Ok(())
+    }
+
+    /// The server, if it is up and not paused.
+    pub(crate) fn running(&self, what: &'static str) -> Result<Running, Error> {
+        let state = self.state();
+        let address = state.address;
+        let not = |state| Error::NotRunning { address, state, what };
+        match &state.up {
+            None => Err(not("down")),
+            Some(up) if up.paused.is_some() => Err(not("paused")),
+            Some(up) => Ok(up.running.clone()),
         }
     }
 }
 
-impl Drop for ServerProcess {
+impl Drop for Server {
     fn drop(&mut self) {
-        // A drop cannot fail; what cannot be killed has ended.
-        let _ = self.kill();
+        // A drop cannot fail; why it had ended by itself, if it had, is in the log.
+        let _ = self.end();
     }
 }
 
-/// Writes zoo.cfg and starts the process.
-fn spawn(options: &ServerOptions, port: u16) -> Result<Child, ServerError> {
-    let dir = &options.dir;
-    let data = dir.join("data");
-    fs::create_dir_all(dir).map_err(io_error(dir.display().to_string()))?;
-    let mut config = format!(
-        "dataDir={}\nclientPort={port}\nclientPortAddress={}\nmaxClientCnxns=0\n4lw.commands.whitelist=*\n\
-         admin.enableServer=false\n",
-        data.display(),
-        options.host
-    );
-    if let Some(id) = options.my_id {
-        let file = data.join("myid");
-        fs::create_dir_all(&data)
-            .and_then(|()| fs::write(&file, format!("{id}\n")))
-            .map_err(io_error(file.display().to_string()))?;
-    }
-    let mut jvm_flags = Vec::new();
-    for (key, value) in &options.settings {
-        match &options.program {
-            ServerProgram::Java { .. } if JVM_ONLY_SETTINGS.contains(&key.as_str()) => {
-                jvm_flags.push(format!("-D{key}={value}"));
-            }
-            _ => config.push_str(&format!("{key}={value}\n")),
+impl Up {
+    fn start(config: ServerConfig) -> Result<Up, Error> {
+        let (orders, told) = unbounded_channel();
+        let (ready, is_ready) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("oxkeeper".to_owned())
+            .spawn(move || run(config, told, &ready))
+            .map_err(io_error("a thread for the server"))?;
+        match is_ready.recv_timeout(PATIENCE) {
+            Ok(running) => Ok(Up {
+                running,
+                orders,
+                thread,
+                paused: None,
+            }),
+            Err(RecvTimeoutError::Disconnected) => Err(match thread.join() {
+                Ok(Ok(())) => Error::Serve(ServeError::WorkerEnded("server")),
+                Ok(Err(error)) => error,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }),
+            Err(RecvTimeoutError::Timeout) => Err(Error::Timeout {
+                what: "the server did not start".to_owned(),
+                within: PATIENCE,
+            }),
         }
     }
-    let config_file = dir.join("zoo.cfg");
-    fs::write(&config_file, config).map_err(io_error(config_file.display().to_string()))?;
-    let mut arguments: Vec<OsString> = options.wrapper.clone();
-    match &options.program {
-        ServerProgram::Oxkeeper(binary) => arguments.extend([binary.into(), "serve".into()]),
-        ServerProgram::Java {
-            classpath,
-            heap,
-            logback,
-        } => {
-            arguments.extend(["java".into(), format!("-Xmx{heap}").into()]);
-            arguments.push(format!("-Dlogback.configurationFile={}", logback.display()).into());
-            arguments.extend(jvm_flags.into_iter().map(OsString::from));
-            arguments.extend(["-cp".into(), classpath.into()]);
-            arguments.push("org.apache.zookeeper.server.quorum.QuorumPeerMain".into());
+
+    fn kill(self) -> Result<(), Error> {
+        self.running.halt();
+        // When nobody listens the server has ended.
+        let _ended = self.orders.send(Order::Kill);
+        if let Some(gate) = &self.paused {
+            gate.open();
+        }
+        // A panic was shown when it happened.
+        self.thread
+            .join()
+            .unwrap_or(Err(Error::Serve(ServeError::WorkerEnded("server"))))
+    }
+}
+
+/// The life of a server's thread, which is all that its runtime has.
+fn run(
+    config: ServerConfig,
+    told: UnboundedReceiver<Order>,
+    ready: &mpsc::Sender<Running>,
+) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(IDLE_THREAD_KEPT)
+        .build()
+        .map_err(io_error("a runtime for the server"))?;
+    let on_ready = |running| {
+        // Whoever waited has given up.
+        let _gone = ready.send(running);
+    };
+    runtime.block_on(async {
+        tokio::select! {
+            // Orders come first, so that a server that is killed while it is paused does nothing any more.
+            biased;
+            () = obey(told) => Ok(()),
+            ended = oxkeeper_server::serve(config, on_ready, std::future::pending()) => ended.map_err(Error::from),
+        }
+    })
+}
+
+/// Completes when the server is to end. While it is paused, this blocks the thread.
+async fn obey(mut told: UnboundedReceiver<Order>) {
+    loop {
+        match told.recv().await {
+            Some(Order::Pause(gate)) => gate.wait(),
+            Some(Order::Kill) | None => return,
         }
     }
-    arguments.push(config_file.into());
-    let log_file = dir.join("server.log");
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(&log_file)
-        .and_then(|log| Ok((log.try_clone()?, log)))
-        .map_err(io_error(log_file.display().to_string()))?;
-    let (program, arguments) = arguments.split_first().expect("at least the program");
-    Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(log.0)
-        .stderr(log.1)
-        .spawn()
-        .map_err(io_error(format!("starting {}", program.display())))
+}
+
+/// The settings of a test's server with its files in `dir`; the port is still to be chosen.
+pub(crate) fn default_config(dir: impl Into<PathBuf>) -> ServerConfig {
+    let mut config = ServerConfig::new(dir, 0);
+    config.client.address = Some(Ipv4Addr::LOCALHOST.into());
+    config.session.tick_time_ms = TICK_MS;
+    config.session.timeout_ms_min = 2 * TICK_MS;
+    config.session.timeout_ms_max = SESSION_TIMEOUT_MS_MAX;
+    config.storage.log_preallocation_bytes = None;
+    config.storage.force_sync = false;
+    config.limits.connections_per_address_max = None;
+    config.four_letter = FourLetterConfig::all();
+    config
+}
+
+/// A port of 127.0.0.1 that nobody else gets while this lives, whether the server runs or not: a socket is bound to
+/// it that never listens. Linux lets the server listen beside it, and gives the port neither to who wants any free
+/// one nor to an outgoing connection.
+#[derive(Debug)]
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    /// Elsewhere than on Linux, nothing can be held.
+    _held: Option<Socket>,
+}
+
+impl Port {
+    pub(crate) fn reserve() -> Result<Port, Error> {
+        let reserve = || -> io::Result<Port> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            let bound = socket
+                .local_addr()?
+                .as_socket()
+                .ok_or(io::ErrorKind::Unsupported)?;
+            Ok(Port {
+                number: bound.port(),
+                _held: cfg!(target_os = "linux").then_some(socket),
+            })
+        };
+        reserve().map_err(io_error("a free port"))
+    }
 }

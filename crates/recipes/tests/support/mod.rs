@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use oxkeeper_recipes::Session;
-use oxkeeper_testkit::{ServerOptions, ServerProcess, ServerProgram};
+use oxkeeper_testkit::process::{ServerOptions, ServerProcess, ServerProgram};
 use zookeeper_client::Client;
 
 /// How long a test waits for what must happen.

@@ -19,6 +19,7 @@ mod table;
 mod tests;
 
 pub use ensemble::{EnsembleConfig, Groups, Member, PeerAddress};
+pub use oxkeeper_zab::QuorumVerifier;
 pub use report::{ConfigError, InvalidConfig, Location, Notice, NoticeLevel};
 pub use resolve::LoadedConfig;
 pub use settings::{

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use oxkeeper_testkit::ServerProgram;
 use oxkeeper_testkit::crash::{CrashOptions, run};
+use oxkeeper_testkit::process::ServerProgram;
 
 /// Kill a server under load again and again, and check after each restart that every acknowledged write is
 /// there, that none is there in part, and that sessions and their ephemerals live and die as they must.

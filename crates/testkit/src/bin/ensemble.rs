@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use oxkeeper_testkit::process::{MemberOptions, ServerProgram};
 use oxkeeper_testkit::storm::{StormOptions, run};
-use oxkeeper_testkit::{MemberOptions, ServerProgram};
 
 /// Run an ensemble under load through kill -9, pauses, partitions and full disks, and check that no acknowledged
 /// write is lost, none happens twice, sessions see one order, and in the end all servers have the same tree.

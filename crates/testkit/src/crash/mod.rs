@@ -29,7 +29,8 @@ use oxkeeper_types::{CreateMode, Zxid};
 use self::check::{Life, Violation, check_restarted, check_zxid, wait_until_all_expired};
 use self::model::{Ledger, QUEUE, ROOT, SHARED, data_of, holds_dir, own_dir};
 use self::worker::{Control, Worker, lock};
-use crate::{Client, ServerError, ServerOptions, ServerProcess, ServerProgram};
+use crate::Client;
+use crate::process::{ServerError, ServerOptions, ServerProcess, ServerProgram};
 
 const TICK_MS: u32 = 200;
 /// How long the server may take to stop after SIGTERM.

@@ -5,7 +5,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::crash::cut_log;
-use crate::{CLIENTS, Ensemble, ServerError, TinyDisk};
+use crate::process::{CLIENTS, Ensemble, ServerError, ServerOptions, ServerProcess, TinyDisk};
 
 /// How long a server may take to stop after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -191,8 +191,8 @@ impl Patient {
     fn take_down(
         &mut self,
         id: usize,
-        server: impl FnOnce(&mut Ensemble, usize) -> &mut crate::ServerProcess,
-        end: impl FnOnce(&mut crate::ServerProcess) -> Result<(), ServerError>,
+        server: impl FnOnce(&mut Ensemble, usize) -> &mut ServerProcess,
+        end: impl FnOnce(&mut ServerProcess) -> Result<(), ServerError>,
     ) -> Result<(), FaultError> {
         if self.down.contains(&id) {
             return Ok(());
@@ -282,7 +282,7 @@ impl Patient {
 
 /// Other settings of snapshots, log and synchronisation for each start: all so small that files are begun all the
 /// time, and sometimes a learner that lacks little gets a snapshot all the same.
-pub(super) fn vary(options: &mut crate::ServerOptions, rng: &mut fastrand::Rng) {
+pub(super) fn vary(options: &mut ServerOptions, rng: &mut fastrand::Rng) {
     options.replace("snapCount", rng.u32(100..=2_000));
     options.replace("preAllocSize", rng.u32(16..=256));
     options.replace("txnLogSizeLimitInKb", if rng.bool() { "-1" } else { "100" });

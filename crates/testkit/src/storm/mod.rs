@@ -39,10 +39,10 @@ use self::worker::{
     Control, End, Layout, PAIRS, SINGLES, WHOLE_WITHIN, Worker, hold_owner, lock, queue_name,
 };
 use crate::crash::model::{data_of, set_request, token_of};
-use crate::{
-    Client, ClientError, CreateMode, Ensemble, EnsembleOptions, MemberOptions, Network, ServerError,
-    ServerProgram, TinyDisk,
+use crate::process::{
+    Ensemble, EnsembleOptions, MemberOptions, Network, ServerError, ServerProgram, TinyDisk,
 };
+use crate::{Client, ClientError, CreateMode};
 
 const TICK_MS: u32 = 200;
 /// How many ticks a server may lag before it is given up.

@@ -12,38 +12,41 @@ fn find(planted: Planted, seeds_max: u64) -> Option<(u64, String)> {
     (0..seeds_max).find_map(|seed| Some((seed, run(seed, planted, false).violation?)))
 }
 
+// Any change of a decision moves all runs, so each bound leaves a chance of under one in a thousand that no seed within
+// it meets the bug. (Of 300 seeds the rarest of this list, `LostRequestsUnnoticed`, is met by 7.)
+
 /// Guards of the consensus that matter to whole ensembles too, with the most seeds that it may take to find them; the
 /// others are the business of `zab`'s own tests.
 const OF_ZAB: &[(ZabBug, u64)] = &[
     (ZabBug::AckBeforeDurable, 5),
     (ZabBug::AckNewLeaderBeforeHistory, 5),
-    (ZabBug::EpochBeforeHistory, 10),
+    (ZabBug::EpochBeforeHistory, 20),
     (ZabBug::AckEpochBeforeSaved, 5),
     (ZabBug::CommitWithoutQuorum, 5),
     (ZabBug::ServeBeforeUpToDate, 5),
-    (ZabBug::CounterNotWatched, 10),
+    (ZabBug::CounterNotWatched, 30),
 ];
 
 const OF_CORE: &[(CoreBug, u64)] = &[
     (CoreBug::ReplyBeforeCommit, 5),
     (CoreBug::EventsAfterReply, 10),
     (CoreBug::ReadBeforeOwnWrite, 5),
-    (CoreBug::CatchUpForgotten, 20),
-    (CoreBug::WatchFiresTwice, 20),
+    (CoreBug::CatchUpForgotten, 30),
+    (CoreBug::WatchFiresTwice, 50),
     (CoreBug::TouchesNotTold, 5),
-    (CoreBug::TouchesIgnored, 20),
+    (CoreBug::TouchesIgnored, 50),
     (CoreBug::TimeoutsNotRenewed, 5),
-    (CoreBug::LearnerEndsSessions, 10),
-    (CoreBug::LostRequestsUnnoticed, 20),
-    (CoreBug::ConnectionsOutliveRole, 10),
-    (CoreBug::ReloadForgotten, 10),
+    (CoreBug::LearnerEndsSessions, 20),
+    (CoreBug::LostRequestsUnnoticed, 400),
+    (CoreBug::ConnectionsOutliveRole, 20),
+    (CoreBug::ReloadForgotten, 40),
     (CoreBug::OverlayForgotten, 10),
 ];
 
 const OF_SHELL: &[(ShellBug, u64)] = &[
     (ShellBug::DurableBeforeSync, 5),
     (ShellBug::EpochNotSaved, 5),
-    (ShellBug::StreamOvertaken, 100),
+    (ShellBug::StreamOvertaken, 400),
 ];
 
 /// What needs more seeds than a test of every day may take.

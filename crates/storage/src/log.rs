@@ -45,6 +45,11 @@ impl Default for LogSettings {
 /// What is kept in memory of appended txns before it is written and synced without waiting for the commit.
 pub(crate) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// How far ahead zeros are really written into the padding, in bytes. A sync of bytes that are written over zeros need
+/// not commit a journal of the file system, as one of blocks that are new to the file must: it is faster, and does not
+/// wait for what else is in the journal, such as a snapshot.
+const ZEROS_AHEAD: u64 = 256 * 1024;
+
 /// What a commit achieved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
@@ -82,6 +87,8 @@ struct LogFile {
     buffer: Vec<u8>,
     /// How many bytes are written.
     written: u64,
+    /// Up to where the file is written, with records or with zeros ahead of them.
+    zeroed: u64,
     /// The newest txn in it.
     last: Zxid,
     /// Where the last commit ended; padding is decided by this.
@@ -315,6 +322,7 @@ impl LogFile {
             file: None,
             buffer: FILE_HEADER.to_vec(),
             written: 0,
+            zeroed: 0,
             last: first,
             position: header,
             padded: header,
@@ -357,9 +365,20 @@ impl LogFile {
                 self.file.insert(file)
             }
         };
-        file.write_at(self.written, &self.buffer)
-            .map_err(StorageError::io(&path, "write to"))?;
+        let begin = self.written;
         self.written += self.buffer.len() as u64;
+        if self.written > self.zeroed {
+            self.zeroed = match settings.force_sync {
+                true => self
+                    .written
+                    .max(self.padded.min((self.written + ZEROS_AHEAD) & !4095)),
+                false => self.written,
+            };
+            let zeros = self.zeroed - self.written;
+            self.buffer.resize(self.buffer.len() + zeros as usize, 0);
+        }
+        file.write_at(begin, &self.buffer)
+            .map_err(StorageError::io(&path, "write to"))?;
         self.buffer.clear();
         self.buffer.shrink_to(BATCH_BYTES_MAX / 16);
         self.length = self.length.max(self.written);

@@ -1,7 +1,8 @@
 //! Servers for tests.
 //!
 //! [`Server`] is a whole server inside the test's process, there in milliseconds; [`Ensemble`] is several of them that
-//! elect a leader. Both can be killed, paused, cut off and started again, and end sessions at once.
+//! elect a leader. Both can be killed, paused, cut off and started again, and end sessions at once. [`Proxy`] stands
+//! before a server, any server that speaks the protocol, and breaks a connection at a chosen frame.
 //!
 //! ```
 //! # fn main() -> Result<(), oxkeeper_testkit::Error> {
@@ -20,6 +21,7 @@ mod ensemble;
 mod error;
 mod gate;
 pub mod process;
+mod proxy;
 mod server;
 pub mod storm;
 
@@ -28,5 +30,6 @@ pub use ensemble::Ensemble;
 pub use error::Error;
 pub use oxkeeper_core::Standing;
 pub use oxkeeper_server::config::ServerConfig;
-pub use oxkeeper_types::{CreateMode, SessionId};
+pub use oxkeeper_types::{CreateMode, OpCode, SessionId};
+pub use proxy::{Fault, Frame, FrameKind, Hits, Proxy};
 pub use server::Server;

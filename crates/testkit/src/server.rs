@@ -1,7 +1,7 @@
 //! A server inside the process of a test.
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,6 +210,19 @@ impl Server {
     pub fn connections(&self) -> usize {
         let state = self.state();
         state.up.as_ref().map_or(0, |up| up.running.connections())
+    }
+
+    /// The answer to a four-letter word, such as `wchs`.
+    ///
+    /// # Errors
+    /// When the server does not take the connection or does not answer within 20 seconds.
+    pub fn four_letter(&self, word: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.address(), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(word.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// Ends a session as if its time were over, and waits until that has happened: its ephemerals are gone, whoever

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Client, CreateMode, Ensemble, Server};
+use oxkeeper_testkit::{Client, CreateMode, Ensemble, Proxy, Server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -92,6 +92,15 @@ fn nothing_is_left_behind() {
     fs::remove_file(temporary.path().join("data")).unwrap();
     expect_as_before(&before, "a server that could not start");
     assert!(is_empty(temporary.path()));
+
+    let server = Server::start().unwrap();
+    let proxy = Proxy::start(server.address()).unwrap();
+    let mut client = Client::connect(proxy.address(), 10_000).unwrap();
+    proxy.stall();
+    drop(proxy);
+    assert!(client.ping().is_err());
+    drop((client, server));
+    expect_as_before(&before, "a proxy that is stalled");
 
     let ensemble = Ensemble::start(3).unwrap();
     let dirs: Vec<PathBuf> = ensemble

@@ -461,14 +461,18 @@ impl ServerCore {
         }
     }
 
+    /// Whether a sync needs nobody else: what was proposed before it is here.
+    fn answers_syncs(&self) -> bool {
+        self.proposes() || !self.guards(PlantedBug::SyncAnsweredEarly)
+    }
+
     fn sync(&mut self, now: Now, client: Arc<Client>, session: SessionId, path: Option<String>, xid: i32) {
         if !self.has_live_session(&client, session) {
             return;
         }
         if self.standing() == Standing::ReadOnly {
             self.refuse_write(&client);
-        } else if self.proposes() || !self.guards(PlantedBug::SyncAnsweredEarly) && self.in_flight.is_empty()
-        {
+        } else if self.answers_syncs() {
             self.enqueue(Step::Sync { xid, path }, session, Some(client));
             self.apply_through(now, Zxid::ZERO);
         } else {
@@ -645,7 +649,7 @@ impl ServerCore {
     pub(crate) fn take_ready_step(&mut self, committed: Zxid) -> Option<InFlight> {
         let is_ready = match self.in_flight.front()?.step {
             Step::Txn { header, .. } => header.zxid <= committed,
-            Step::Sync { .. } => self.proposes(),
+            Step::Sync { .. } => self.answers_syncs(),
             Step::LearnerSync { .. } => true,
             Step::LocalClose => true,
             Step::Forwarded { .. } => false,

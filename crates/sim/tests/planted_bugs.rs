@@ -33,6 +33,7 @@ const OF_CORE: &[(CoreBug, u64)] = &[
     (CoreBug::ReadBeforeOwnWrite, 5),
     (CoreBug::CatchUpForgotten, 30),
     (CoreBug::WatchFiresTwice, 50),
+    (CoreBug::SyncAnsweredEarly, 100),
     (CoreBug::TouchesNotTold, 5),
     (CoreBug::TouchesIgnored, 50),
     (CoreBug::TimeoutsNotRenewed, 5),
@@ -55,9 +56,9 @@ const RARE_OF_ZAB: &[(ZabBug, u64)] = &[
     (ZabBug::LeadWithoutQuorum, 200),
 ];
 const RARE_OF_CORE: &[(CoreBug, u64)] = &[
-    (CoreBug::ClientAheadTaken, 500),
-    (CoreBug::OwnerUnchecked, 500),
-    (CoreBug::SyncAnsweredEarly, 500),
+    // A learner asks its leader about the session and has caught up by the answer: this needs a leader cut off.
+    (CoreBug::ClientAheadTaken, 4000),
+    (CoreBug::OwnerUnchecked, 1000),
 ];
 const RARE_OF_SHELL: &[(ShellBug, u64)] = &[(ShellBug::SnapshotBeforeLog, 2000)];
 

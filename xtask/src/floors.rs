@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["oxkeeper-tree", "oxkeeper-zab", "oxkeeper-storage"],
     &["oxkeeper-core"],
     &["oxkeeper-server"],
-    &["oxkeeper-testkit", "oxkeeper-model"],
+    &["oxkeeper-testkit", "oxkeeper-model", "oxkeeper-shell"],
     &["oxkeeper", "oxkeeper-sim", "oxkeeper-bench", "oxkeeper-recipes"],
 ];
 

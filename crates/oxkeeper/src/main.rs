@@ -28,14 +28,9 @@ pub(crate) const EXIT_INVALID: u8 = 2;
 #[command(version, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct CommandLine {
     /// What goes into the log on stderr: error, warn, info, debug, trace, or a filter such as `info,oxkeeper_server=debug`.
-    #[arg(
-        long,
-        global = true,
-        env = "OXKEEPER_LOG",
-        default_value = "info",
-        value_name = "LEVEL"
-    )]
-    log_level: String,
+    /// Without it: info for servers, nothing for the shell and status.
+    #[arg(long, global = true, env = "OXKEEPER_LOG", value_name = "LEVEL")]
+    log_level: Option<String>,
 
     #[command(subcommand)]
     command: Option<Command>,
@@ -54,12 +49,25 @@ enum Command {
     Serve(ServeArguments),
     /// Run an ensemble on this machine, for trying out and for development, until SIGINT (Ctrl-C) or SIGTERM.
     Dev(dev::DevArguments),
+    /// A shell with zkCli's commands and more, for any ZooKeeper server: one command, or typed ones.
+    #[command(disable_help_flag = true)]
+    Shell(ClientArguments),
+    /// What each server of a list is doing, once or as a live view.
+    #[command(disable_help_flag = true)]
+    Status(ClientArguments),
     /// Check a zoo.cfg, say what would be done with each setting that has no effect, and stop.
     CheckConfig {
         /// The configuration file.
         #[arg(value_name = "ZOO.CFG")]
         file: String,
     },
+}
+
+/// Arguments in zkCli's style, `-server HOST:PORT`, which the command reads itself.
+#[derive(Args)]
+struct ClientArguments {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
 }
 
 /// Either nothing, or a file, or ZooKeeper's short form.
@@ -80,17 +88,21 @@ docs/configuration.md lists the keys of zoo.cfg.";
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
+    // What a client's library logs is for those who ask.
+    let default = match command_line.command {
+        Some(Command::Shell(_) | Command::Status(_)) => "off",
+        _ => "info",
+    };
     // An empty variable is as good as none.
-    let log_level = Some(command_line.log_level.as_str())
+    let log_level = command_line
+        .log_level
+        .as_deref()
         .filter(|level| !level.is_empty())
-        .unwrap_or("info");
+        .unwrap_or(default);
     let filter = match EnvFilter::try_new(log_level) {
         Ok(filter) => filter,
         Err(error) => {
-            say(&format!(
-                "error: log level `{}` is not valid: {error}",
-                command_line.log_level
-            ));
+            say(&format!("error: log level `{log_level}` is not valid: {error}"));
             say("write one of error, warn, info, debug, trace in --log-level or OXKEEPER_LOG");
             return ExitCode::from(EXIT_INVALID);
         }
@@ -109,6 +121,8 @@ fn main() -> ExitCode {
             stop_with_stdin,
         }) => serve::serve(&arguments, stop_with_stdin),
         Command::Dev(arguments) => dev::dev(&arguments, log_level),
+        Command::Shell(given) => oxkeeper_shell::shell(&given.arguments),
+        Command::Status(given) => oxkeeper_shell::status(&given.arguments),
         Command::CheckConfig { file } => serve::check_config(&file),
     }
 }

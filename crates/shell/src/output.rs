@@ -1,0 +1,296 @@
+//! What is printed: results on stdout and failures on stderr, as text or as JSON, never with a control character that
+//! came from a server.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use zookeeper_client::Stat;
+
+use crate::failure::{Failure, Outcome};
+
+/// How results and failures are printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// One JSON value per line.
+    pub(crate) json: bool,
+    /// Whether stdout takes colours.
+    pub(crate) colours: bool,
+    /// Whether stderr takes colours.
+    pub(crate) error_colours: bool,
+}
+
+impl Output {
+    /// For this process: colours on terminals, unless NO_COLOR is set (<https://no-color.org>).
+    pub(crate) fn new(json: bool) -> Output {
+        let wanted = !json
+            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Output {
+            json,
+            colours: wanted && io::stdout().is_terminal(),
+            error_colours: wanted && io::stderr().is_terminal(),
+        }
+    }
+
+    /// Prints a result: `plain` (lines, without the last newline), or `json` as one line.
+    ///
+    /// # Errors
+    /// When stdout cannot be written, as after `| head`.
+    pub(crate) fn result(&self, plain: &str, json: &Value) -> Outcome {
+        let text = if self.json {
+            json_line(json)
+        } else {
+            plain.to_owned()
+        };
+        writeln!(io::stdout().lock(), "{text}").map_err(|error| Failure::output(&error))
+    }
+
+    /// Prints what only scripts want to know: `json`, or nothing.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub(crate) fn done(&self, json: &Value) -> Outcome {
+        if self.json { self.result("", json) } else { Ok(()) }
+    }
+
+    /// Prints what is worth knowing besides the result, to stderr. Not for scripts.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json {
+            // Whoever closed stderr does not want to know.
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Prints a failure to stderr.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let text = if self.json {
+            json_line(&failure.json())
+        } else if self.error_colours {
+            failure.plain("\x1b[31m", "\x1b[2m", "\x1b[0m")
+        } else {
+            failure.plain("", "", "")
+        };
+        // Whoever closed stderr does not want to know.
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+/// Whether a terminal could take `c` for something else than a character to show: controls, and what turns or hides
+/// the text around it.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+fn push_escaped(text: &mut String, c: char) {
+    // Writing to a String cannot fail.
+    let _ = match c {
+        '\n' => write!(text, "\\n"),
+        '\r' => write!(text, "\\r"),
+        '\t' => write!(text, "\\t"),
+        c if u32::from(c) < 0x100 => write!(text, "\\x{:02x}", u32::from(c)),
+        c => write!(text, "\\u{{{:x}}}", u32::from(c)),
+    };
+}
+
+/// `text` on one line, with what a terminal must not see as `\x1b` or `\u{202e}`.
+pub(crate) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) {
+            push_escaped(&mut safe, c)
+        } else {
+            safe.push(c)
+        }
+    }
+    safe
+}
+
+/// The data of a znode as text: newlines and tabs stay, other unsafe characters are escaped, and bytes that are not
+/// UTF-8 are shown as `\xff`.
+pub(crate) fn data_text(data: &[u8]) -> String {
+    let mut safe = String::with_capacity(data.len());
+    for chunk in data.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_unsafe(c) && !matches!(c, '\n' | '\t') {
+                push_escaped(&mut safe, c);
+            } else {
+                safe.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(safe, "\\x{byte:02x}");
+        }
+    }
+    safe
+}
+
+/// A line of JSON, with what serde_json leaves and a terminal must not see as `\u…` too.
+pub(crate) fn json_line(value: &Value) -> String {
+    let mut safe = String::new();
+    for c in value.to_string().chars() {
+        if is_unsafe(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+/// Adds data to a JSON object: as `data` when it is text, else as `base64`.
+pub(crate) fn insert_data(object: &mut Value, data: &[u8]) {
+    match std::str::from_utf8(data) {
+        Ok(text) => object["data"] = json!(text),
+        Err(_) => object["base64"] = json!(BASE64.encode(data)),
+    }
+}
+
+/// A Stat as zkCli prints it, without the last newline. Dates are in UTC.
+pub(crate) fn stat_text(stat: &Stat) -> String {
+    format!(
+        "cZxid = {:#x}\nctime = {}\nmZxid = {:#x}\nmtime = {}\npZxid = {:#x}\ncversion = {}\ndataVersion = {}\n\
+         aclVersion = {}\nephemeralOwner = {:#x}\ndataLength = {}\nnumChildren = {}",
+        stat.czxid,
+        date_text(stat.ctime),
+        stat.mzxid,
+        date_text(stat.mtime),
+        stat.pzxid,
+        stat.cversion,
+        stat.version,
+        stat.aversion,
+        stat.ephemeral_owner,
+        stat.data_length,
+        stat.num_children
+    )
+}
+
+/// A Stat for scripts: zxids and the owner as hexadecimal text, times in ms since 1970.
+pub(crate) fn stat_json(stat: &Stat) -> Value {
+    json!({
+        "cZxid": format!("{:#x}", stat.czxid),
+        "ctime": stat.ctime,
+        "mZxid": format!("{:#x}", stat.mzxid),
+        "mtime": stat.mtime,
+        "pZxid": format!("{:#x}", stat.pzxid),
+        "cversion": stat.cversion,
+        "dataVersion": stat.version,
+        "aclVersion": stat.aversion,
+        "ephemeralOwner": format!("{:#x}", stat.ephemeral_owner),
+        "dataLength": stat.data_length,
+        "numChildren": stat.num_children,
+    })
+}
+
+/// `Thu Jan 01 00:00:00 UTC 1970`, from ms since then.
+pub(crate) fn date_text(ms: i64) -> String {
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let seconds = ms.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // The Gregorian calendar in eras of 400 years that begin on 1 March of year 0, so that leap days come last.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = era * 400 + year_of_era + i64::from(month < 2);
+    let name = |names: &[&'static str], index: i64| usize::try_from(index).map_or("?", |index| names[index]);
+    format!(
+        "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
+        name(&WEEKDAYS, days.rem_euclid(7)),
+        name(&MONTHS, month),
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+/// Data as zkCli's hexdump shows it: sixteen bytes a line, with offsets and printable characters.
+pub(crate) fn hexdump(data: &[u8]) -> String {
+    if data.is_empty() {
+        return String::new();
+    }
+    let rule = format!("+--------+{}+----------------+", "-".repeat(49));
+    let digits: String = (0..16).map(|column| format!("  {column:x}")).collect();
+    let mut text = format!("         +{}+\n         |{digits} |\n{rule}", "-".repeat(49));
+    for (line, bytes) in data.chunks(16).enumerate() {
+        let hex: String = bytes.iter().map(|byte| format!(" {byte:02x}")).collect();
+        let shown: String = bytes
+            .iter()
+            .map(|&byte| {
+                if (b' '..=b'~').contains(&byte) {
+                    char::from(byte)
+                } else {
+                    '.'
+                }
+            })
+            .collect();
+        let _ = write!(text, "\n|{:08x}|{hex:<48} |{shown:<16}|", line * 16);
+    }
+    let _ = write!(text, "\n{rule}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_java_writes_them() {
+        assert_eq!(date_text(0), "Thu Jan 01 00:00:00 UTC 1970");
+        assert_eq!(date_text(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
+        assert_eq!(date_text(1_795_288_805_123), "Sat Nov 21 19:20:05 UTC 2026");
+        assert_eq!(date_text(-1), "Wed Dec 31 23:59:59 UTC 1969");
+    }
+
+    #[test]
+    fn a_hexdump_shows_offsets_bytes_and_characters() {
+        let text = hexdump(b"oxkeeper\0\xff and more");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[3],
+            "|00000000| 6f 78 6b 65 65 70 65 72 00 ff 20 61 6e 64 20 6d |oxkeeper.. and m|"
+        );
+        assert_eq!(
+            lines[4],
+            "|00000010| 6f 72 65                                        |ore             |"
+        );
+        assert!(
+            lines.iter().skip(2).all(|line| line.len() == lines[2].len()),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn hostile_text_is_shown_escaped() {
+        assert_eq!(data_text(b"a\x1b[2Jb\n\tc\xff\r"), "a\\x1b[2Jb\n\tc\\xff\\r");
+        assert_eq!(escape("a\nb\u{9b}\u{202e}ü"), "a\\nb\\x9b\\u{202e}ü");
+        assert_eq!(json_line(&json!("\u{9b}\u{e0001}")), r#""\u009b\udb40\udc01""#);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_printed_holds_a_character_a_terminal_would_obey(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(!data_text(&data).chars().any(|c| is_unsafe(c) && c != '\n' && c != '\t'));
+            let text = String::from_utf8_lossy(&data);
+            prop_assert!(!escape(&text).chars().any(is_unsafe));
+            let line = json_line(&json!(text));
+            prop_assert!(!line.chars().any(is_unsafe));
+            let back: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(back, json!(text));
+        }
+    }
+}

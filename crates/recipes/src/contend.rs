@@ -4,6 +4,7 @@ use zookeeper_client::{CreateMode, Error as ClientError};
 
 use crate::error::Result;
 use crate::hold::Hold;
+use crate::session::Moment;
 use crate::znode::{self, Protected, create_protected, join, retry, split};
 use crate::{Session, sequence};
 
@@ -34,11 +35,7 @@ impl Queue {
                 data,
                 CreateMode::EphemeralSequential,
             );
-            let mut place = Place {
-                session,
-                node: made.await?,
-                is_left: false,
-            };
+            let mut place = Place::new(session, made.await?);
             if let Some(hold) = self.wait(&mut place).await? {
                 return Ok(hold);
             }
@@ -60,21 +57,10 @@ impl Queue {
             };
             match self.turn(children, &own) {
                 Turn::Ours if session.disturbance_since(moment).is_none() => {
-                    place.is_left = true;
-                    let path = std::mem::take(&mut place.node.path);
-                    return Ok(Some(Hold::new(
-                        session,
-                        path,
-                        place.node.stat.czxid,
-                        None,
-                        moment,
-                    )));
+                    return Ok(Some(place.held_since(moment)));
                 }
                 Turn::Ours => {}
-                Turn::Absent if is_absent => {
-                    place.is_left = true;
-                    return Ok(None);
-                }
+                Turn::Absent if is_absent => return Ok(None),
                 Turn::Absent => {
                     is_absent = true;
                     retry(|| client.sync(&self.dir)).await?;
@@ -138,16 +124,33 @@ enum Turn {
     Absent,
 }
 
-/// Our znode in the queue, until it is a hold; dropped before, it is deleted.
-struct Place<'a> {
-    session: &'a Session,
-    node: Protected,
-    is_left: bool,
+/// Our znode, until it is a hold; dropped before, it is deleted in the background.
+pub(crate) struct Place<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) node: Protected,
+    is_held: bool,
+}
+
+impl Place<'_> {
+    pub(crate) fn new(session: &Session, node: Protected) -> Place<'_> {
+        Place {
+            session,
+            node,
+            is_held: false,
+        }
+    }
+
+    /// What we waited for is ours since `moment` at the latest.
+    pub(crate) fn held_since(&mut self, moment: Moment) -> Hold {
+        self.is_held = true;
+        let path = std::mem::take(&mut self.node.path);
+        Hold::new(self.session, path, self.node.stat.czxid, None, moment)
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if !self.is_left {
+        if !self.is_held {
             // Detached: it goes on.
             drop(znode::delete(self.session, std::mem::take(&mut self.node.path)));
         }

@@ -195,39 +195,12 @@ impl Hold {
     where
         F: FnOnce(&mut CheckWriter<'_>) -> Result<(), ClientError>,
     {
-        self.check()?;
-        self.write_checked_by_servers(fill).await
+        write_while(&[self], fill).await
     }
 
-    /// As [`Hold::write`], whatever this process knows: what the servers say counts alone.
-    pub(crate) async fn write_checked_by_servers<F>(&self, fill: F) -> Result<Vec<MultiWriteResult>>
-    where
-        F: FnOnce(&mut CheckWriter<'_>) -> Result<(), ClientError>,
-    {
-        let mut writer = self.session.client().new_check_writer(&self.path, None)?;
-        if let Some((path, version)) = &self.fence {
-            writer.add_check_version(path, *version)?;
-        }
-        fill(&mut writer)?;
-        match writer.commit().await {
-            Ok(mut results) => {
-                if self.fence.is_some() {
-                    results.remove(0);
-                }
-                Ok(results)
-            }
-            Err(CheckWriteError::RequestFailed { source }) if ends_session(&source) => {
-                Err(Error::Revoked(Revoked::Lost))
-            }
-            Err(CheckWriteError::CheckFailed {
-                source: ClientError::NoNode,
-            }) => Err(Error::Revoked(Revoked::Deleted)),
-            Err(CheckWriteError::OperationFailed {
-                index: 0,
-                source: ClientError::BadVersion | ClientError::NoNode,
-            }) if self.fence.is_some() => Err(Error::Revoked(Revoked::Deleted)),
-            Err(error) => Err(ClientError::from(error).into()),
-        }
+    /// The moment since which nothing may have disturbed the session.
+    pub(crate) fn moment(&self) -> Moment {
+        self.moment
     }
 
     /// Lets go, and waits until the znode is gone. When this future is dropped, the deletion goes on.
@@ -263,6 +236,55 @@ impl Drop for Hold {
             // Detached: it goes on.
             drop(self.start_release());
         }
+    }
+}
+
+/// Writes in one transaction that the servers refuse unless all of these are held.
+///
+/// # Errors
+/// As [`Hold::write`].
+pub(crate) async fn write_while<F>(holds: &[&Hold], fill: F) -> Result<Vec<MultiWriteResult>>
+where
+    F: FnOnce(&mut CheckWriter<'_>) -> Result<(), ClientError>,
+{
+    for hold in holds {
+        hold.check()?;
+    }
+    write_checked_by_servers(holds, fill).await
+}
+
+/// As [`write_while`], whatever this process knows: the word of the servers alone counts.
+pub(crate) async fn write_checked_by_servers<F>(holds: &[&Hold], fill: F) -> Result<Vec<MultiWriteResult>>
+where
+    F: FnOnce(&mut CheckWriter<'_>) -> Result<(), ClientError>,
+{
+    let Some((first, others)) = holds.split_first() else {
+        return Err(Error::BadArgument("nothing is held"));
+    };
+    let mut writer = first.session.client().new_check_writer(&first.path, None)?;
+    let presence = others.iter().map(|hold| (&hold.path, -1));
+    let fences = holds.iter().filter_map(|hold| hold.fence.as_ref());
+    let mut more_checks = 0;
+    for (path, version) in presence.chain(fences.map(|(path, version)| (path, *version))) {
+        writer.add_check_version(path, version)?;
+        more_checks += 1;
+    }
+    fill(&mut writer)?;
+    match writer.commit().await {
+        Ok(mut results) => Ok(results.split_off(more_checks)),
+        Err(CheckWriteError::RequestFailed { source }) if ends_session(&source) => Err(Revoked::Lost.into()),
+        Err(CheckWriteError::CheckFailed {
+            source: ClientError::NoNode,
+        }) => Err(Revoked::Deleted.into()),
+        Err(CheckWriteError::OperationFailed {
+            index,
+            source: ClientError::BadVersion | ClientError::NoNode,
+        }) if index < more_checks => Err(Revoked::Deleted.into()),
+        Err(
+            CheckWriteError::RequestFailed { source }
+            | CheckWriteError::CheckFailed { source }
+            | CheckWriteError::OperationFailed { source, .. },
+        ) => Err(source.into()),
     }
 }
 

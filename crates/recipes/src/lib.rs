@@ -11,14 +11,26 @@
 //! point: what it made in the ensemble is then removed in the background.
 
 mod contend;
+mod election;
 mod error;
 mod hold;
+mod multi_lock;
 mod mutex;
+mod read_write_lock;
+mod revoke;
+mod semaphore;
 pub mod sequence;
 mod session;
+mod simple_lock;
 pub mod znode;
 
+pub use election::{LeaderLatch, LeaderSelector, LeadershipListener, Participant};
 pub use error::{Error, Result};
 pub use hold::{FencingToken, Hold, Revoked};
+pub use multi_lock::{InterProcessMultiLock, MultiGuard};
 pub use mutex::{InterProcessMutex, MutexGuard};
+pub use read_write_lock::{InterProcessReadWriteLock, ReadGuard, WriteGuard};
+pub use revoke::attempt_revoke;
+pub use semaphore::{InterProcessSemaphore, InterProcessSemaphoreMutex, Lease};
 pub use session::{ConnectionState, LossPolicy, Session, SessionKeeper};
+pub use simple_lock::{SimpleGuard, SimpleLock};

@@ -230,17 +230,12 @@ impl Drop for Made<'_> {
 pub async fn create_ephemeral(session: &Session, path: &str, data: &[u8]) -> Result<Stat> {
     let client = session.client();
     let options = CreateMode::Ephemeral.with_acls(session.acls());
-    let mut made = MadeAt {
-        session,
-        path,
-        data,
-        is_settled: false,
-    };
+    let mut made = MadeAt::new(session, path, data);
     let mut is_reply_lost = false;
     loop {
         match client.create(path, data, &options).await {
             Ok((stat, _)) => {
-                made.is_settled = true;
+                made.settle();
                 return Ok(stat);
             }
             Err(ClientError::NoNode) => create_directory(session, split(path).0).await?,
@@ -251,7 +246,7 @@ pub async fn create_ephemeral(session: &Session, path: &str, data: &[u8]) -> Res
             Err(ClientError::NodeExists) if is_reply_lost => {
                 match retry(|| client.get_data(path)).await {
                     Ok((found, stat)) if is_own(session, data, &found, &stat) => {
-                        made.is_settled = true;
+                        made.settle();
                         return Ok(stat);
                     }
                     // It went away in the meantime.
@@ -261,23 +256,43 @@ pub async fn create_ephemeral(session: &Session, path: &str, data: &[u8]) -> Res
                 }
             }
             Err(error) => {
-                made.is_settled = !is_reply_lost && error == ClientError::NodeExists;
+                if !is_reply_lost {
+                    made.settle();
+                }
                 return Err(error.into());
             }
         }
     }
 }
 
-fn is_own(session: &Session, data: &[u8], found: &[u8], stat: &Stat) -> bool {
+/// Whether it is what this session made with this data.
+pub(crate) fn is_own(session: &Session, data: &[u8], found: &[u8], stat: &Stat) -> bool {
     stat.ephemeral_owner == session.id().0 && found == data
 }
 
-/// Deletes what a dropped or failed [`create_ephemeral`] made.
-struct MadeAt<'a> {
+/// Deletes in the background what was made at a path by a call that was dropped or failed, known by its data;
+/// unless it is settled what became of it.
+pub(crate) struct MadeAt<'a> {
     session: &'a Session,
     path: &'a str,
     data: &'a [u8],
     is_settled: bool,
+}
+
+impl<'a> MadeAt<'a> {
+    pub(crate) fn new(session: &'a Session, path: &'a str, data: &'a [u8]) -> MadeAt<'a> {
+        MadeAt {
+            session,
+            path,
+            data,
+            is_settled: false,
+        }
+    }
+
+    /// Nothing is to be deleted.
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+    }
 }
 
 impl Drop for MadeAt<'_> {

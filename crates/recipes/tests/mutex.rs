@@ -1,11 +1,16 @@
 //! The mutex and what it stands on, with faults between client and server.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::time::Duration;
 
-use oxkeeper_recipes::{ConnectionState, InterProcessMutex, Revoked};
-use support::{Break, Proxy, Server, children, eventually, op, within};
+use oxkeeper_recipes::{
+    ConnectionState, Error, InterProcessMutex, LossPolicy, Revoked, Session, SessionKeeper, SimpleLock,
+};
+use support::{Break, PERSISTENT, Proxy, Server, children, eventually, op, session_at, within};
+use zookeeper_client::Client;
 
 #[tokio::test]
 async fn a_mutex_passes_from_one_to_the_next_in_order() {
@@ -134,4 +139,415 @@ async fn a_suspended_session_is_lost_one_timeout_after_its_last_contact() {
         "{silence:?}"
     );
     assert!(!session.is_over(), "the client itself has not given up yet");
+}
+
+#[tokio::test]
+async fn an_acquire_that_is_dropped_leaves_nothing_behind_wherever_it_stands() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let direct = server.session().await;
+    let mut holder = InterProcessMutex::new(&direct, "/m").unwrap();
+    let held = holder.acquire().await.unwrap();
+    eventually("the holder watches its znode", async || server.watches() == 1).await;
+    let session = proxy.session(Duration::from_secs(10)).await;
+    // Before the create arrives, while its reply is on the way, with the reply lost, while it waits.
+    for micros in (0..60).map(|n| n * 150) {
+        let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
+        if micros % 20 == 0 {
+            proxy.break_next(Break::Reply(op::CREATE2));
+        }
+        assert!(
+            mutex
+                .acquire_within(Duration::from_micros(micros))
+                .await
+                .unwrap()
+                .is_none()
+        );
+    }
+    proxy.stall();
+    let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
+    assert!(
+        mutex
+            .acquire_within(Duration::from_millis(100))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    proxy.heal();
+    // What comes after it on the same session has seen all that was in flight.
+    within("in step again", session.client().sync("/m")).await.ok();
+    eventually("only the holder is left", async || {
+        children(&direct, "/m").await.len() == 1
+    })
+    .await;
+    eventually("no watch is left", async || server.watches() == 1).await;
+    held.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waited_and_gave_up_leaves_no_watch() {
+    let server = Server::start();
+    let (one, two) = (server.session().await, server.session().await);
+    let mut holder = InterProcessMutex::new(&one, "/m").unwrap();
+    let held = holder.acquire().await.unwrap();
+    eventually("the holder watches its znode", async || server.watches() == 1).await;
+    for _ in 0..10 {
+        let mut waiter = InterProcessMutex::new(&two, "/m").unwrap();
+        assert!(
+            waiter
+                .acquire_within(Duration::from_millis(20))
+                .await
+                .unwrap()
+                .is_none()
+        );
+    }
+    eventually("watches are gone", async || server.watches() == 1).await;
+    held.release().await.unwrap();
+    eventually("the last one too", async || server.watches() == 0).await;
+}
+
+#[tokio::test]
+async fn a_predecessor_that_gives_up_does_not_pass_the_lock_on() {
+    let server = Server::start();
+    // The server counts one watch for all of a session at one znode.
+    let (session, two, three) = (
+        server.session().await,
+        server.session().await,
+        server.session().await,
+    );
+    let mutex = |session| InterProcessMutex::new(session, "/m").unwrap();
+    let held = mutex(&session).acquire().await.unwrap();
+    let (mut second, mut third) = (mutex(&two), mutex(&three));
+    let second = tokio::spawn(async move { second.acquire().await.map(drop) });
+    eventually("the second waits", async || server.watches() == 2).await;
+    let mut third = tokio::spawn(async move { third.acquire().await });
+    eventually("the third waits", async || server.watches() == 3).await;
+    second.abort();
+    eventually("the second is gone", async || {
+        children(&session, "/m").await.len() == 2
+    })
+    .await;
+    eventually("the third watches the first", async || server.watches() == 2).await;
+    assert!(!third.is_finished());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), &mut third)
+            .await
+            .is_err()
+    );
+    held.release().await.unwrap();
+    within("the third", third).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_change_of_the_predecessor_wakes_but_does_not_admit() {
+    let server = Server::start();
+    let (session, other) = (server.session().await, server.session().await);
+    let mut holder = InterProcessMutex::new(&session, "/m").unwrap();
+    let held = holder.acquire().await.unwrap();
+    let mut waiter = InterProcessMutex::new(&other, "/m").unwrap();
+    let mut waiting = tokio::spawn(async move { waiter.acquire().await });
+    eventually("it waits", async || server.watches() == 2).await;
+    for _ in 0..5 {
+        session
+            .client()
+            .set_data(held.path(), b"spurious", None)
+            .await
+            .unwrap();
+        eventually("it watches again", async || server.watches() == 2).await;
+    }
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), &mut waiting)
+            .await
+            .is_err()
+    );
+    held.release().await.unwrap();
+    within("its turn", waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_vanished_is_made_again() {
+    let server = Server::start();
+    let session = server.session().await;
+    let mut mutex = InterProcessMutex::new(&session, "/a/b/m").unwrap();
+    for _ in 0..2 {
+        mutex.acquire().await.unwrap().release().await.unwrap();
+        // The server removes empty containers.
+        eventually("the container is gone", async || {
+            session.client().check_stat("/a").await.unwrap().is_none()
+        })
+        .await;
+    }
+    // Somebody removes the directory below a waiter: it queues up again.
+    let held = mutex.acquire().await.unwrap();
+    let mut waiter = InterProcessMutex::new(&session, "/a/b/m").unwrap();
+    let waiting = tokio::spawn(async move { waiter.acquire().await });
+    eventually("it waits", async || children(&session, "/a/b/m").await.len() == 2).await;
+    let mut znodes = InterProcessMutex::new(&session, "/a/b/m")
+        .unwrap()
+        .participants()
+        .await
+        .unwrap();
+    znodes.reverse();
+    for path in znodes {
+        session.client().delete(&path, None).await.unwrap();
+    }
+    assert_eq!(
+        within("the holder hears of it", held.revoked()).await,
+        Revoked::Deleted
+    );
+    within("the waiter has it", waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_znode_of_the_previous_session_is_waited_for() {
+    let server = Server::start();
+    let timeout = Duration::from_millis(1000);
+    let address = server.address().to_string();
+    let connector = Client::connector().with_session_timeout(timeout).with_detached();
+    let before = Session::new(connector.connect(&address).await.unwrap());
+    let simple = SimpleLock::new(&before, "/s").unwrap().acquire().await.unwrap();
+    let held = InterProcessMutex::new(&before, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let (token, simple_token) = (held.fencing_token(), simple.fencing_token());
+    // The process dies: nothing is released, the session is not closed.
+    std::mem::forget((held, simple));
+    let after = server.session().await;
+    let mut mutex = InterProcessMutex::new(&after, "/m").unwrap();
+    let lock = SimpleLock::new(&after, "/s").unwrap();
+    assert!(
+        mutex
+            .acquire_within(Duration::from_millis(100))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(
+        lock.acquire_within(Duration::from_millis(100))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    // The forgotten session is kept alive by its client until that ends.
+    server.expire(&before).await;
+    assert!(
+        within("the mutex", mutex.acquire())
+            .await
+            .unwrap()
+            .fencing_token()
+            > token
+    );
+    assert!(within("the lock", lock.acquire()).await.unwrap().fencing_token() > simple_token);
+}
+
+#[tokio::test]
+async fn what_was_held_is_revoked_with_the_session_and_a_keeper_has_the_next_one() {
+    let server = Server::start();
+    let keeper = SessionKeeper::connect(&server.address().to_string())
+        .await
+        .unwrap();
+    let first = keeper.session();
+    let held = InterProcessMutex::new(&first, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    server.expire(&first).await;
+    // A session that ends is first heard of by its connection that breaks.
+    assert_eq!(within("revoked", held.revoked()).await, Revoked::Suspended);
+    assert_eq!(first.state(), ConnectionState::Lost);
+    let written = held
+        .write(|transaction| transaction.add_set_data("/m", b"x", None))
+        .await;
+    assert_eq!(written, Err(Error::Revoked(Revoked::Suspended)));
+    let mut mutex = InterProcessMutex::new(&first, "/m").unwrap();
+    assert!(
+        within("fails", mutex.acquire())
+            .await
+            .unwrap_err()
+            .is_session_over()
+    );
+    let second = within("a new session", keeper.live_session()).await;
+    assert_ne!(second.id(), first.id());
+    within(
+        "held again",
+        InterProcessMutex::new(&second, "/m").unwrap().acquire(),
+    )
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_short_interruption_revokes_or_not_as_the_policy_says() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let strict = proxy.session(Duration::from_secs(10)).await;
+    let patient = strict.clone().with_policy(LossPolicy::Lost);
+    let lost = InterProcessMutex::new(&strict, "/a")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let kept = InterProcessMutex::new(&patient, "/b")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    proxy.cut();
+    assert_eq!(within("revoked", lost.revoked()).await, Revoked::Suspended);
+    proxy.heal();
+    within("connected again", strict.connected()).await.unwrap();
+    assert_eq!(
+        lost.check(),
+        Err(Revoked::Suspended),
+        "once revoked, revoked for good"
+    );
+    assert!(kept.is_held());
+    kept.write(|transaction| transaction.add_create("/x", b"", &PERSISTENT))
+        .await
+        .unwrap();
+    assert_eq!(
+        children(&strict, "/a").await.len(),
+        1,
+        "not before its holder lets go"
+    );
+    // Its owner cannot have it again before that, or it would wait for itself.
+    drop(lost);
+    eventually("deleted", async || children(&strict, "/a").await.is_empty()).await;
+}
+
+#[tokio::test]
+async fn its_owner_has_to_let_go_of_what_was_revoked() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let session = proxy.session(Duration::from_secs(10)).await;
+    let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
+    let held = mutex.acquire().await.unwrap();
+    proxy.cut();
+    within("revoked", held.revoked()).await;
+    proxy.heal();
+    within("connected again", session.connected()).await.unwrap();
+    assert_eq!(
+        mutex.acquire().await.err(),
+        Some(Error::Revoked(Revoked::Suspended))
+    );
+    drop(held);
+    within("again", mutex.acquire()).await.unwrap();
+}
+
+#[tokio::test]
+async fn run_drops_its_future_on_revocation() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let session = proxy.session(Duration::from_secs(10)).await;
+    let held = InterProcessMutex::new(&session, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    assert_eq!(held.run(async { 7 }).await, Ok(7));
+    let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
+    let run = held.run(async move {
+        let _alive = alive;
+        std::future::pending::<()>().await;
+    });
+    let (ended, ()) = tokio::join!(within("it ends", run), async { proxy.cut() });
+    assert_eq!(ended, Err(Revoked::Suspended));
+    assert!(dropped.await.is_err());
+    assert_eq!(held.run(async { 7 }).await, Err(Revoked::Suspended));
+}
+
+/// The holder stands still, with its client and all its tasks, for longer than its session.
+#[test]
+fn a_holder_that_was_stopped_beyond_its_session_does_not_write() {
+    let server = Server::start();
+    let timeout = Duration::from_millis(600);
+    let own = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    // Each on a runtime of one thread: who does not run it has it stand still.
+    let (stopped, other) = (own(), own());
+    let held = stopped.block_on(async {
+        let session = session_at(server.address(), timeout).await;
+        let held = InterProcessMutex::new(&session, "/m")
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap();
+        held.write(|transaction| transaction.add_create("/value", b"first", &PERSISTENT))
+            .await
+            .unwrap();
+        held
+    });
+    let next = other.block_on(async {
+        let session = server.session().await;
+        let next = within(
+            "the next holder",
+            InterProcessMutex::new(&session, "/m").unwrap().acquire(),
+        )
+        .await
+        .unwrap();
+        next.write(|transaction| transaction.add_set_data("/value", b"second", None))
+            .await
+            .unwrap();
+        next
+    });
+    assert!(next.fencing_token() > held.fencing_token());
+    // Before anything of the stopped one has run, by the clock alone.
+    assert_eq!(held.check(), Err(Revoked::Lost));
+    stopped.block_on(async {
+        let late = held
+            .write(|transaction| transaction.add_set_data("/value", b"late", None))
+            .await;
+        assert_eq!(late, Err(Error::Revoked(Revoked::Lost)));
+    });
+    other.block_on(async {
+        let (value, _) = next.session().client().get_data("/value").await.unwrap();
+        assert_eq!(value, b"second");
+    });
+}
+
+/// What the servers say counts: a write that was sent in time and arrives late.
+#[tokio::test]
+async fn a_write_that_arrives_after_the_lock_was_lost_is_refused() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let direct = server.session().await;
+    let session = proxy.session(Duration::from_secs(10)).await;
+    let held = InterProcessMutex::new(&session, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    held.write(|transaction| transaction.add_create("/value", b"first", &PERSISTENT))
+        .await
+        .unwrap();
+    proxy.stall();
+    let (late, ()) = tokio::join!(
+        within(
+            "the late write",
+            held.write(|transaction| transaction.add_set_data("/value", b"late", None))
+        ),
+        async {
+            // The lock passes on meanwhile.
+            direct.client().delete(held.path(), None).await.unwrap();
+            let next = InterProcessMutex::new(&direct, "/m")
+                .unwrap()
+                .acquire()
+                .await
+                .unwrap();
+            next.write(|transaction| transaction.add_set_data("/value", b"second", None))
+                .await
+                .unwrap();
+            next.release().await.unwrap();
+            proxy.heal();
+        }
+    );
+    assert_eq!(late, Err(Error::Revoked(Revoked::Deleted)));
+    assert_eq!(direct.client().get_data("/value").await.unwrap().0, b"second");
 }

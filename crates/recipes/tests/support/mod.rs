@@ -11,11 +11,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use oxkeeper_recipes::Session;
-use oxkeeper_testkit::process::{ServerOptions, ServerProcess, ServerProgram};
-use zookeeper_client::Client;
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions};
 
 /// How long a test waits for what must happen.
 pub const SOON: Duration = Duration::from_secs(20);
+
+/// How tests make znodes of their own.
+pub const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
 
 pub mod op {
     //! The numbers of requests that tests break.
@@ -25,33 +27,12 @@ pub mod op {
     pub const CREATE2: i32 = 15;
 }
 
-/// A server of our own in a directory of its own.
-pub struct Server {
-    process: ServerProcess,
-    _dir: tempfile::TempDir,
-}
+/// A server of our own, which removes empty containers soon.
+pub struct Server(oxkeeper_testkit::Server);
 
 impl Server {
     pub fn start() -> Server {
-        let dir = tempfile::tempdir().unwrap();
-        let program = ServerProgram::oxkeeper().unwrap();
-        let options = ServerOptions::new(program, dir.path())
-            .set("tickTime", 100)
-            .set("minSessionTimeout", 200)
-            .set("maxSessionTimeout", 60_000)
-            .set("znode.container.checkIntervalMs", 100);
-        Server {
-            process: ServerProcess::start(options).unwrap(),
-            _dir: dir,
-        }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.process.address()
-    }
-
-    pub fn process(&mut self) -> &mut ServerProcess {
-        &mut self.process
+        Server(oxkeeper_testkit::Server::start_with(|config| config.znode.container_check_interval_ms = 100).unwrap())
     }
 
     /// A session of ten seconds.
@@ -61,26 +42,33 @@ impl Server {
 
     /// How many watches the server holds.
     pub fn watches(&self) -> usize {
-        let answer = self.process.four_letter("wchs").unwrap();
-        let total = answer
-            .lines()
-            .find_map(|line| line.strip_prefix("Total watches:"));
+        let answer = four_letter(self.address(), "wchs");
+        let total = answer.lines().find_map(|line| line.strip_prefix("Total watches:"));
         total.unwrap().trim().parse().unwrap()
     }
 
-    /// Ends a session as its timeout would, by closing it from another connection.
+    /// Ends a session as its timeout would, and waits until its client knows.
     pub async fn expire(&self, session: &Session) {
-        let again = session.client().clone().into_session();
-        let address = self.address().to_string();
-        let client = Client::connector()
-            .with_session(again)
-            .connect(&address)
-            .await
-            .unwrap();
-        // The last client of a session closes it.
-        drop(client);
+        let id = oxkeeper_testkit::SessionId(session.id().0);
+        assert!(self.0.expire_session(id).unwrap());
         within("the session expires", session.over()).await;
     }
+}
+
+impl std::ops::Deref for Server {
+    type Target = oxkeeper_testkit::Server;
+
+    fn deref(&self) -> &oxkeeper_testkit::Server {
+        &self.0
+    }
+}
+
+fn four_letter(address: SocketAddr, word: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(word.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 pub async fn session_at(address: SocketAddr, timeout: Duration) -> Session {
@@ -111,10 +99,13 @@ pub async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut condition: F) {
 
 /// The children of a znode; none when it is not there.
 pub async fn children(session: &Session, path: &str) -> Vec<String> {
-    match session.client().list_children(path).await {
-        Ok(children) => children,
-        Err(zookeeper_client::Error::NoNode) => Vec::new(),
-        Err(error) => panic!("{error}"),
+    loop {
+        match session.client().list_children(path).await {
+            Ok(children) => return children,
+            Err(zookeeper_client::Error::NoNode) => return Vec::new(),
+            Err(zookeeper_client::Error::ConnectionLoss) => {}
+            Err(error) => panic!("{error}"),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ pub enum Error {
     /// The session is over ([`zookeeper_client::Error::SessionExpired`] and the like), or the servers refused a
     /// request.
     #[error(transparent)]
-    Client(#[from] zookeeper_client::Error),
+    Client(zookeeper_client::Error),
     /// What was held is held no longer, or not for sure.
     #[error("{0}")]
     Revoked(#[from] Revoked),
@@ -31,6 +31,24 @@ impl Error {
     pub fn is_session_over(&self) -> bool {
         matches!(self, Error::Client(error) if ends_session(error))
     }
+}
+
+impl From<zookeeper_client::Error> for Error {
+    fn from(error: zookeeper_client::Error) -> Error {
+        match is_connection_loss(&error) {
+            true => Error::Client(zookeeper_client::Error::ConnectionLoss),
+            false => Error::Client(error),
+        }
+    }
+}
+
+/// Whether the connection broke before the reply came, so that the request was done or not.
+///
+/// The client says `ConnectionLoss` when a connection was closed, but gives the system's own error when it was
+/// reset, and one with a message when nothing came for too long.
+pub(crate) fn is_connection_loss(error: &zookeeper_client::Error) -> bool {
+    use zookeeper_client::Error as E;
+    matches!(error, E::ConnectionLoss | E::Custom(_) | E::Timeout)
 }
 
 /// Whether no request of this session will ever succeed again.

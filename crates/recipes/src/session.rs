@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use tokio::time::sleep_until;
 use zookeeper_client::{Acls, Client, Connector, SessionId, SessionState};
 
-use crate::error::{Result, ends_session};
+use crate::error::{Result, ends_session, is_connection_loss};
 
 /// How often a session is probed, as a part of its timeout.
 const PROBES_PER_TIMEOUT: u32 = 8;
@@ -331,9 +331,8 @@ async fn probe(client: Client, sender: watch::Sender<Seen>) {
                     seen.state = ConnectionState::Connected;
                 });
             }
-            Ok(_) | Err(zookeeper_client::Error::ConnectionLoss) => {
-                publish(&sender, ConnectionState::Suspended);
-            }
+            Ok(_) => publish(&sender, ConnectionState::Suspended),
+            Err(error) if is_connection_loss(&error) => publish(&sender, ConnectionState::Suspended),
             Err(error) if ends_session(&error) => return end(&sender),
             // An answer all the same, if an odd one.
             Err(error) => tracing::debug!(%error, "a probe of the session was refused"),

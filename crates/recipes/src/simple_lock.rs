@@ -7,7 +7,7 @@ use uuid::Uuid;
 use zookeeper_client::{CreateMode, Error as ClientError, MultiWriteError, MultiWriteResult};
 
 use crate::Session;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_connection_loss};
 use crate::hold::Hold;
 use crate::session::Moment;
 use crate::znode::{MadeAt, check_path, create_directory, is_own, join, retry};
@@ -100,9 +100,7 @@ impl SimpleLock {
                     Err(ClientError::NoNode) => {}
                     Err(error) => return Err(error.into()),
                 },
-                Err(MultiWriteError::RequestFailed {
-                    source: ClientError::ConnectionLoss,
-                }) => {
+                Err(MultiWriteError::RequestFailed { source }) if is_connection_loss(&source) => {
                     is_reply_lost = true;
                     retry(|| client.sync(&lock)).await?;
                 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use zookeeper_client::{Client, CreateMode, Error as ClientError, Stat};
 
 use crate::Session;
-use crate::error::{Error, Result, ends_session};
+use crate::error::{Error, Result, ends_session, is_connection_loss};
 
 /// Does a thing again until the connection holds. Only for what may be done twice.
 ///
@@ -18,7 +18,7 @@ where
 {
     loop {
         match operation().await {
-            Err(ClientError::ConnectionLoss) => {}
+            Err(error) if is_connection_loss(&error) => {}
             result => return result,
         }
     }
@@ -145,7 +145,7 @@ pub async fn create_protected(
                 Ok(()) => {}
                 Err(error) => break Err(error),
             },
-            Err(ClientError::ConnectionLoss) => match find_protected(client, dir, &name).await {
+            Err(error) if is_connection_loss(&error) => match find_protected(client, dir, &name).await {
                 Ok(Some(found)) => break Ok(found),
                 Ok(None) => {}
                 Err(error) => break Err(error.into()),
@@ -239,7 +239,7 @@ pub async fn create_ephemeral(session: &Session, path: &str, data: &[u8]) -> Res
                 return Ok(stat);
             }
             Err(ClientError::NoNode) => create_directory(session, split(path).0).await?,
-            Err(ClientError::ConnectionLoss) => {
+            Err(error) if is_connection_loss(&error) => {
                 is_reply_lost = true;
                 retry(|| client.sync(path)).await?;
             }

@@ -32,7 +32,12 @@ pub struct Server(oxkeeper_testkit::Server);
 
 impl Server {
     pub fn start() -> Server {
-        Server(oxkeeper_testkit::Server::start_with(|config| config.znode.container_check_interval_ms = 100).unwrap())
+        Server(
+            oxkeeper_testkit::Server::start_with(|config| {
+                config.znode.container_check_interval = Duration::from_millis(100)
+            })
+            .unwrap(),
+        )
     }
 
     /// A session of ten seconds.
@@ -43,7 +48,9 @@ impl Server {
     /// How many watches the server holds.
     pub fn watches(&self) -> usize {
         let answer = four_letter(self.address(), "wchs");
-        let total = answer.lines().find_map(|line| line.strip_prefix("Total watches:"));
+        let total = answer
+            .lines()
+            .find_map(|line| line.strip_prefix("Total watches:"));
         total.unwrap().trim().parse().unwrap()
     }
 

@@ -9,6 +9,9 @@
 //! - **suspended** once the connection broke, or two thirds of the session timeout have passed since that moment,
 //! - **lost** once the whole timeout has passed, or the client knows that the session is over.
 //!
+//! A follower that has lost its leader answers probes until it notices, and the leader may end the session
+//! meanwhile: what is said here is what a client can know, no guarantee.
+//!
 //! The clock is the system's monotonic one. It goes on while a process is stopped; on Linux it stands still while
 //! the whole machine sleeps, and then only a fenced write ([`Hold::write`](crate::Hold::write)) is safe.
 

@@ -12,7 +12,8 @@ use oxkeeper_recipes::{
     Error, InterProcessMultiLock, InterProcessMutex, InterProcessReadWriteLock, InterProcessSemaphore,
     InterProcessSemaphoreMutex, Revoked, SimpleLock, attempt_revoke,
 };
-use support::{Break, PERSISTENT, Proxy, Server, children, eventually, op, within};
+use oxkeeper_testkit::OpCode;
+use support::{Break, PERSISTENT, Proxy, Server, children, eventually, within};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -98,13 +99,12 @@ async fn a_downgrade_whose_reply_was_lost_happened_once() {
         .session(Duration::from_secs(10))
         .await
         .with_policy(oxkeeper_recipes::LossPolicy::Lost);
-    for lost in [Break::Reply(op::MULTI), Break::Request(op::MULTI)] {
+    for lost in [Break::Reply(OpCode::Multi), Break::Request(OpCode::Multi)] {
         let mut lock = InterProcessReadWriteLock::new(&session, "/rw").unwrap();
         let writing = within("write", lock.write()).await.unwrap();
-        let broken = proxy.broken();
-        proxy.break_next(lost);
+        let broken = proxy.break_next(lost);
         let reading = within("downgrade", lock.downgrade(writing)).await.unwrap();
-        assert_eq!(proxy.broken(), broken + 1);
+        assert_eq!(broken.count(), 1);
         assert!(reading.is_held());
         let names = children(&direct, "/rw").await;
         assert!(names.len() == 1 && names[0].contains("__READ__"), "{names:?}");
@@ -177,7 +177,7 @@ async fn a_semaphore_gives_several_leases_and_takes_back_what_nobody_waits_for()
     drop(leases);
     // A lease whose reply was lost counts once.
     for _ in 0..4 {
-        proxy.break_next(Break::Reply(op::CREATE2));
+        proxy.break_next(Break::Reply(OpCode::Create2));
         let lease = within("a lease", semaphore.acquire()).await.unwrap();
         within("given back", lease.release()).await.unwrap();
     }
@@ -327,22 +327,24 @@ async fn a_simple_lock_survives_lost_replies() {
     let session = proxy.session(Duration::from_secs(10)).await;
     let lock = SimpleLock::new(&session, "/l").unwrap();
     for lost in [
-        Break::Request(op::MULTI),
-        Break::Reply(op::MULTI),
-        Break::Reply(op::MULTI),
+        Break::Request(OpCode::Multi),
+        Break::Reply(OpCode::Multi),
+        Break::Reply(OpCode::Multi),
     ] {
         proxy.break_next(lost);
         let held = within("held", lock.acquire()).await.unwrap();
         proxy.break_next(lost);
         within("released", held.release()).await.unwrap();
+        proxy.clear_faults();
         assert!(children(&session, "/l").await.is_empty());
     }
     for micros in (0..40).map(|n| n * 100) {
         if micros % 300 == 0 {
-            proxy.break_next(Break::Reply(op::MULTI));
+            proxy.break_next(Break::Reply(OpCode::Multi));
         }
         drop(lock.acquire_within(Duration::from_micros(micros)).await);
     }
+    proxy.clear_faults();
     eventually("nothing is left behind", async || {
         children(&session, "/l").await.is_empty()
     })

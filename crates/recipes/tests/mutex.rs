@@ -9,7 +9,8 @@ use std::time::Duration;
 use oxkeeper_recipes::{
     ConnectionState, Error, InterProcessMutex, LossPolicy, Revoked, Session, SessionKeeper, SimpleLock,
 };
-use support::{Break, PERSISTENT, Proxy, Server, children, eventually, op, session_at, within};
+use oxkeeper_testkit::OpCode;
+use support::{Break, PERSISTENT, Proxy, Server, children, eventually, session_at, within};
 use zookeeper_client::Client;
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn a_create_whose_reply_was_lost_makes_one_znode() {
     let server = Server::start();
     let proxy = Proxy::start(server.address());
     let direct = server.session().await;
-    for lost in [Break::Reply(op::CREATE2), Break::Request(op::CREATE2)] {
+    for lost in [Break::Reply(OpCode::Create2), Break::Request(OpCode::Create2)] {
         let session = proxy.session(Duration::from_secs(10)).await;
         let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
         within("the directory is there", mutex.acquire())
@@ -82,10 +83,9 @@ async fn a_create_whose_reply_was_lost_makes_one_znode() {
             .release()
             .await
             .unwrap();
-        let before = proxy.broken();
-        proxy.break_next(lost);
+        let broken = proxy.break_next(lost);
         let held = within("the lock", mutex.acquire()).await.unwrap();
-        assert_eq!(proxy.broken(), before + 1);
+        assert_eq!(broken.count(), 1);
         assert!(held.is_held());
         assert_eq!(children(&direct, "/m").await.len(), 1);
         held.release().await.unwrap();
@@ -100,7 +100,7 @@ async fn a_release_goes_on_through_lost_connections() {
     let direct = server.session().await;
     let session = proxy.session(Duration::from_secs(10)).await;
     let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
-    for lost in [Break::Reply(op::DELETE), Break::Request(op::DELETE)] {
+    for lost in [Break::Reply(OpCode::Delete), Break::Request(OpCode::Delete)] {
         let held = within("the lock", mutex.acquire()).await.unwrap();
         proxy.break_next(lost);
         within("the release", held.release()).await.unwrap();
@@ -154,7 +154,7 @@ async fn an_acquire_that_is_dropped_leaves_nothing_behind_wherever_it_stands() {
     for micros in (0..60).map(|n| n * 150) {
         let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
         if micros % 20 == 0 {
-            proxy.break_next(Break::Reply(op::CREATE2));
+            proxy.break_next(Break::Reply(OpCode::Create2));
         }
         assert!(
             mutex

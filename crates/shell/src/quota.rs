@@ -189,30 +189,34 @@ pub(crate) async fn set(client: &Client, path: &str, limit: Limit, value: i64) -
         .map_err(|error| Failure::of(&error, &at))?;
     let (limits_path, stats_path) = (format!("{at}/{LIMITS}"), format!("{at}/{STATS}"));
     let failure = |error: Error| Failure::of(&error, &limits_path);
-    let mut limits = match client.get_data(&limits_path).await {
-        Ok((data, _)) => Track::parse(&data),
-        Err(Error::NoNode) => {
-            let mut limits = Track::default();
-            Limit::ALL.into_iter().for_each(|limit| limits.set(limit, -1));
-            limits
-        }
+    let stored = match client.get_data(&limits_path).await {
+        Ok((data, _)) => Some(Track::parse(&data)),
+        Err(Error::NoNode) => None,
         Err(error) => return Err(failure(error)),
     };
+    let is_new = stored.is_none();
+    let mut limits = stored.unwrap_or_else(|| {
+        let mut none = Track::default();
+        Limit::ALL.into_iter().for_each(|limit| none.set(limit, -1));
+        none
+    });
     limits.set(limit, value);
     let text = limits.text();
-    // The server fills in the stats when it sees the limits made.
-    match client.create(&limits_path, text.as_bytes(), &options).await {
-        Ok(_) => match client.create(&stats_path, b"count=0,bytes=0", &options).await {
-            Ok(_) | Err(Error::NodeExists) => {}
-            Err(error) => return Err(failure(error)),
-        },
-        Err(Error::NodeExists) => {
-            client
-                .set_data(&limits_path, text.as_bytes(), None)
-                .await
-                .map_err(failure)?;
-        }
-        Err(error) => return Err(failure(error)),
+    if is_new {
+        client
+            .create(&limits_path, text.as_bytes(), &options)
+            .await
+            .map_err(failure)?;
+        // The server fills in what is used.
+        client
+            .create(&stats_path, b"count=0,bytes=0", &options)
+            .await
+            .map_err(failure)?;
+    } else {
+        client
+            .set_data(&limits_path, text.as_bytes(), None)
+            .await
+            .map_err(failure)?;
     }
     let (stats, _) = client.get_data(&stats_path).await.map_err(failure)?;
     let used = Track::parse(&stats);

@@ -142,6 +142,8 @@ pub(crate) struct Session {
     pub(crate) client: Client,
     watches: Mutex<Watches>,
     events: Arc<Events>,
+    /// Tells of the session's states until its end.
+    follower: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Session {
@@ -165,9 +167,11 @@ impl Session {
             client,
             watches: Mutex::default(),
             events,
+            follower: Mutex::default(),
         });
         // Weak: a session whose last owner has gone ends, and with it this task.
-        tokio::spawn(follow_states(Arc::downgrade(&session), session.events.clone()));
+        let follower = tokio::spawn(follow_states(Arc::downgrade(&session), session.events.clone()));
+        *lock(&session.follower) = Some(follower);
         Ok(session)
     }
 
@@ -178,16 +182,13 @@ impl Session {
 
     /// Ends the session: its ephemerals are gone when this returns, if a server answers at all.
     pub(crate) async fn close(self: Arc<Session>) {
-        let mut states = self.client.state_watcher();
+        let follower = lock(&self.follower).take();
         lock(&self.watches).list.clear();
         drop(self);
-        let ended = async {
-            while !states.state().is_terminated() {
-                states.changed().await;
-            }
-        };
-        // Beyond this the servers end the session by its timeout.
-        let _ = timeout(CLOSE_TIMEOUT, ended).await;
+        if let Some(follower) = follower {
+            // Beyond this the servers end the session by its timeout.
+            let _ = timeout(CLOSE_TIMEOUT, follower).await;
+        }
     }
 
     /// Prints the event of a data watch.

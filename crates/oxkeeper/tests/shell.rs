@@ -1,0 +1,391 @@
+//! `oxkeeper shell` and `oxkeeper status` from outside: one command, lines of stdin, sessions that end, servers that are
+//! killed. The interactive form and Java's servers are in interop/shell.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use oxkeeper_testkit::{Client, CreateMode, Ensemble, Server};
+
+/// How long anything may take on a busy machine before a test gives up.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn program(command: &str, servers: &str, words: &[&str]) -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_oxkeeper"));
+    program
+        .args([command, "-server", servers])
+        .args(words)
+        .env_remove("OXKEEPER_LOG")
+        .stdin(Stdio::null());
+    program
+}
+
+fn run(mut program: Command) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = program.output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+    (status.code(), text(stdout), text(stderr))
+}
+
+/// Runs one command, which must succeed, and returns what it printed.
+fn done(servers: &str, words: &[&str]) -> String {
+    let (code, stdout, stderr) = run(program("shell", servers, words));
+    assert_eq!(code, Some(0), "{words:?}: {stdout}{stderr}");
+    stdout
+}
+
+/// Runs one command, which must fail, and returns its exit code and what it said.
+fn refused(servers: &str, words: &[&str]) -> (i32, String) {
+    let (code, stdout, stderr) = run(program("shell", servers, words));
+    assert_eq!(stdout, "", "{words:?}: {stderr}");
+    (code.expect("it ended by itself"), stderr)
+}
+
+/// A shell that reads lines; what it prints, both ways, comes as lines.
+struct Session {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Session {
+    fn start(servers: &str, words: &[&str]) -> Session {
+        let mut child = program("shell", servers, words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let other = sender.clone();
+        std::thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        std::thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| other.send(line))
+        });
+        Session { child, lines }
+    }
+
+    fn type_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("stdin is piped");
+        writeln!(stdin, "{line}").expect("the shell reads");
+    }
+
+    /// The next line that `wanted` takes; the lines before it are skipped.
+    fn wait<T>(&mut self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        let mut seen = Vec::new();
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
+            if let Some(found) = wanted(&line) {
+                return found;
+            }
+            seen.push(line);
+        }
+        panic!("{what} was not printed: {seen:#?}");
+    }
+
+    fn wait_for(&mut self, wanted: &str) {
+        self.wait(wanted, |line| line.contains(wanted).then_some(()));
+    }
+
+    /// Ends its input and returns its exit code.
+    fn end(mut self) -> Option<i32> {
+        drop(self.child.stdin.take());
+        self.child.wait().expect("it is our child").code()
+    }
+}
+
+#[test]
+fn one_command_prints_its_result_and_ends_with_the_code_of_zkcli() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    assert_eq!(done(at, &["create", "/app", "two words"]), "Created /app\n");
+    assert_eq!(
+        done(at, &["create", "-s", "/app/n-"]),
+        "Created /app/n-0000000000\n"
+    );
+    assert_eq!(done(at, &["get", "/app"]), "two words\n");
+    assert_eq!(done(at, &["set", "/app", "new"]), "");
+    assert_eq!(done(at, &["ls", "/"]), "[app, zookeeper]\n");
+    assert!(done(at, &["get", "-s", "/app"]).contains("\ndataVersion = 1\n"));
+    let (code, said) = refused(at, &["delete", "/app"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("Node not empty: /app\nhint: `deleteall /app`"),
+        "{said}"
+    );
+    assert_eq!(refused(at, &["get", "/gone"]).0, 1);
+    assert_eq!(refused(at, &["no-such-command"]).0, 127);
+    assert_eq!(refused(at, &["-no-such-option"]).0, 2);
+    assert_eq!(done(at, &["deleteall", "/app"]), "");
+    assert!(server.sessions().is_empty(), "each command ended its session");
+}
+
+#[test]
+fn json_is_one_object_per_line_for_results_and_errors() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    assert_eq!(
+        done(at, &["--json", "create", "/a", "x"]),
+        "{\"created\":\"/a\"}\n"
+    );
+    assert_eq!(
+        done(at, &["--json", "get", "/a"]),
+        "{\"data\":\"x\",\"path\":\"/a\"}\n"
+    );
+    assert_eq!(done(at, &["--json", "delete", "/a"]), "{\"deleted\":\"/a\"}\n");
+    let (code, said) = refused(at, &["--json", "get", "/a"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.starts_with("{\"error\":{\"code\":\"NoNode\",") && said.lines().count() == 1,
+        "{said}"
+    );
+}
+
+#[test]
+fn what_a_server_sends_reaches_no_terminal_unescaped() {
+    let server = Server::start().expect("a server starts");
+    let mut client = Client::connect(server.address(), 10_000).expect("it connects");
+    // U+202E turns the text behind it around; no rule of paths forbids it.
+    client
+        .create("/\u{202e}name", b"\x1b]0;title\x07\xff", CreateMode::Persistent)
+        .expect("it is created");
+    let at = &server.connect_string();
+    assert_eq!(done(at, &["ls", "/"]), "[zookeeper, \\u{202e}name]\n");
+    assert_eq!(done(at, &["get", "/\u{202e}name"]), "\\x1b]0;title\\x07\\xff\n");
+    assert!(!done(at, &["--json", "ls", "/"]).contains('\u{202e}'));
+    assert!(!done(at, &["tree", "/"]).contains('\u{202e}'));
+}
+
+#[test]
+fn a_dead_server_is_told_of_at_once_unless_one_waits() {
+    let server = Server::start().expect("a server starts");
+    server.kill().expect("it dies");
+    let at = &server.connect_string();
+    let begun = Instant::now();
+    let (code, said) = refused(at, &["get", "/"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("ConnectionLoss") && said.contains("hint: is it running"),
+        "{said}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "it does not wait for the session timeout"
+    );
+    let mut waiting = program("shell", at, &["-waitforconnection", "ls", "/"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    server.restart().expect("it starts again");
+    assert!(waiting.wait().expect("it is our child").success());
+}
+
+#[test]
+fn lines_share_a_session_and_an_expired_one_is_told_of() {
+    let server = Server::start().expect("a server starts");
+    let mut shell = Session::start(&server.connect_string(), &[]);
+    shell.type_line("create -e /mine x");
+    shell.wait_for("Created /mine");
+    shell.type_line("addWatch /");
+    shell.type_line("create /seen");
+    shell.wait_for("type:NodeCreated path:/seen");
+    let sessions = server.sessions();
+    assert_eq!(sessions.len(), 1);
+    assert!(server.expire_session(sessions[0]).expect("it can be expired"));
+    shell.wait_for("WatchedEvent state:Expired");
+    shell.type_line("get /mine");
+    shell.wait_for("Session expired");
+    shell.wait_for("hint: its ephemerals and watches are gone");
+    shell.type_line("connect");
+    shell.type_line("get /mine");
+    shell.wait_for("Node does not exist: /mine");
+    shell.type_line("ls /");
+    shell.wait_for("[seen, zookeeper]");
+    assert_eq!(shell.end(), Some(0));
+}
+
+#[test]
+fn watches_of_every_kind_outlive_a_lost_connection() {
+    let server = Server::start().expect("a server starts");
+    let mut client = Client::connect(server.address(), 30_000).expect("it connects");
+    for path in ["/data", "/deep", "/near", "/children"] {
+        client
+            .create(path, b"", CreateMode::Persistent)
+            .expect("it is created");
+    }
+    let mut shell = Session::start(&server.connect_string(), &[]);
+    shell.type_line("get -w /data");
+    shell.type_line("ls -w /children");
+    shell.type_line("addWatch /deep");
+    shell.type_line("addWatch -m PERSISTENT /near");
+    shell.type_line("whoami");
+    shell.wait_for("Auth scheme");
+    for round in 0..2 {
+        let session = server
+            .sessions()
+            .into_iter()
+            .find(|id| *id != client.session().id)
+            .expect("the shell's");
+        assert!(server.disconnect_session(session), "round {round}");
+        shell.wait_for("state:Disconnected");
+        shell.wait_for("state:SyncConnected");
+        // Requests of a session are done in order, so this answer tells that all watches were set again.
+        shell.type_line("whoami");
+        shell.wait_for("Auth scheme");
+        let below = format!("/deep/{round}");
+        client
+            .create(&below, b"", CreateMode::Persistent)
+            .expect("it is created");
+        shell.wait_for(&format!("type:NodeCreated path:{below} "));
+        client.set("/near", b"x", -1).expect("it is set");
+        shell.wait_for("type:NodeDataChanged path:/near ");
+    }
+    client.set("/data", b"x", -1).expect("it is set");
+    shell.wait_for("type:NodeDataChanged path:/data ");
+    client
+        .create("/children/one", b"", CreateMode::Persistent)
+        .expect("it is created");
+    shell.wait_for("type:NodeChildrenChanged path:/children ");
+    assert_eq!(shell.end(), Some(0));
+}
+
+#[test]
+fn a_session_goes_on_while_the_leader_is_killed() {
+    let ensemble = Ensemble::start(3).expect("an ensemble starts");
+    let at = &ensemble.connect_string();
+    let mut shell = Session::start(at, &[]);
+    shell.type_line("create -e /alive");
+    shell.wait_for("Created /alive");
+    shell.type_line("addWatch /");
+    for number in 0..60 {
+        if number == 20 {
+            let leader = ensemble.wait_for_leader().expect("there is a leader");
+            ensemble.server(leader).kill().expect("it dies");
+        }
+        shell.type_line(&format!("create /n{number:02}"));
+        let created = shell.wait("an outcome", |line| {
+            if line.starts_with("Created ") {
+                Some(true)
+            } else {
+                line.contains("ConnectionLoss").then_some(false)
+            }
+        });
+        if !created {
+            // It may be done or not; the shell says so, and one looks.
+            shell.wait_for("may or may not be done");
+            shell.type_line(&format!("create /n{number:02}"));
+            shell.wait("the second outcome", |line| {
+                (line.starts_with("Created ") || line.contains("Node already exists")).then_some(())
+            });
+        }
+    }
+    shell.type_line("getEphemerals");
+    shell.wait_for("[/alive]");
+    // The watch is there with the new server, too.
+    shell.type_line("create /last");
+    shell.wait_for("type:NodeCreated path:/last ");
+    assert_eq!(shell.end(), Some(0));
+    let listed = done(at, &["-waitforconnection", "ls", "/"]);
+    let all: Vec<String> = (0..60).map(|number| format!("n{number:02}")).collect();
+    assert_eq!(listed, format!("[last, {}, zookeeper]\n", all.join(", ")));
+}
+
+#[test]
+fn an_import_that_a_leader_s_death_breaks_goes_on_where_it_was() {
+    const COUNT: usize = 1500;
+    let source = Server::start().expect("a server starts");
+    let mut client = Client::connect(source.address(), 30_000).expect("it connects");
+    client
+        .create("/tree", b"root", CreateMode::Persistent)
+        .expect("it is created");
+    for number in 0..COUNT {
+        let data = vec![u8::try_from(number % 256).expect("below 256"); 200];
+        client
+            .create(&format!("/tree/{number:04}"), &data, CreateMode::Persistent)
+            .expect("it is created");
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("exported");
+    let file = file.to_str().expect("its path is Unicode");
+    let told = done(&source.connect_string(), &["export", file, "/tree"]);
+    assert_eq!(
+        told,
+        format!("exported {} znodes from /tree to {file}\n", COUNT + 1)
+    );
+
+    let ensemble = Ensemble::start(3).expect("an ensemble starts");
+    let at = &ensemble.connect_string();
+    let mut import = program("shell", at, &["import", "-k", file, "/copy"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let leader = ensemble.wait_for_leader().expect("there is a leader");
+    let mut look = Client::connect(ensemble.server(leader).address(), 30_000).expect("it connects");
+    let end = Instant::now() + DEADLINE;
+    while look.exists("/copy/0100", false).expect("it answers").is_none() {
+        assert!(Instant::now() < end, "the import does nothing");
+    }
+    ensemble.server(leader).kill().expect("it dies");
+    import.wait().expect("it is our child");
+    // Whether it had to stop depends on which server it talked to; once more, it does the rest.
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let (code, stdout, stderr) = run(program(
+            "shell",
+            at,
+            &["-waitforconnection", "import", "-k", file, "/copy"],
+        ));
+        if code == Some(0) {
+            assert!(stdout.contains("existed and were kept"), "{stdout}");
+            break;
+        }
+        assert!(Instant::now() < end, "it does not succeed: {stderr}");
+    }
+    let mut exports = Vec::new();
+    for (servers, path) in [(&source.connect_string(), "/tree"), (at, "/copy")] {
+        let lines = done(servers, &["-waitforconnection", "export", "-", path]);
+        // The head names the root.
+        exports.push(lines.split_once('\n').expect("it has lines").1.to_owned());
+    }
+    assert!(exports[0] == exports[1], "the copy is not the source");
+    assert_eq!(exports[0].lines().count(), COUNT + 2);
+}
+
+#[test]
+fn status_shows_who_leads_and_who_is_gone() {
+    let ensemble = Ensemble::start(3).expect("an ensemble starts");
+    let at = &ensemble.connect_string();
+    let (code, table, _) = run(program("status", at, &[]));
+    assert_eq!(code, Some(0), "{table}");
+    assert_eq!(table.matches("  follower  ").count(), 2, "{table}");
+    assert_eq!(table.matches("  leader  ").count(), 1, "{table}");
+    assert!(
+        table.contains("3 of 3 servers serve, the leader is 127.0.0.1:"),
+        "{table}"
+    );
+    let leader = ensemble.wait_for_leader().expect("there is a leader");
+    let address = ensemble.server(leader).address().to_string();
+    ensemble.server(leader).kill().expect("it dies");
+    let (code, table, _) = run(program("status", at, &[]));
+    assert_eq!(code, Some(1), "{table}");
+    assert!(table.contains(&format!("{address}  no answer")), "{table}");
+    let (code, _, said) = run(program("status", "", &["-what"]));
+    assert_eq!(code, Some(2), "{said}");
+}

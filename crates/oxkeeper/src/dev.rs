@@ -1,52 +1,82 @@
-//! `oxkeeper dev`: an ensemble on this machine, to try things out and to develop against.
+//! `oxkeeper dev`: servers on this machine, to try things out, to develop against, and for tests in any language.
 //!
-//! Each server is a child process that runs `oxkeeper serve` with a `zoo.cfg` of its own. A child stops when its
-//! stdin is closed, so none outlives this process, however that ends.
+//! All servers are in this process, so none outlives it, however it ends. Commands on stdin kill, pause and cut them
+//! and end sessions (docs/testkit.md).
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use oxkeeper_testkit::{Ensemble, Server, ServerConfig, SessionId, Standing};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::{EXIT_INVALID, EXIT_UNEXPECTED, say};
 
-/// How often each server is asked what it is doing.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a server may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
-/// How long the servers may take to stop before they are killed.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// The answer to `srvr` has a few hundred bytes.
-const ANSWER_LENGTH_MAX: u64 = 16 * 1024;
-/// How much of the log of a server that could not start is shown.
-const LOG_LINES_SHOWN: usize = 5;
+/// How often it is looked what each server does.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The longest command, in bytes.
+const COMMAND_BYTES_MAX: u64 = 4096;
+/// The first client port, for people.
+const PORT_DEFAULT: u16 = 2181;
+/// How many servers, for people and for programs.
+const SERVERS_DEFAULT: u16 = 3;
+const SERVERS_DEFAULT_JSON: u16 = 1;
+
+const COMMANDS: &str = "status, kill N, restart N, pause N, resume N, cut [N], heal [N], disconnect [SESSION], \
+                        expire SESSION, advance MILLISECONDS, wait, stop";
 
 /// What to start.
 #[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct DevArguments {
-    /// How many servers.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
-    servers: u16,
-    /// Where their data, configurations and logs are kept. Without it they go to a temporary directory, which is
-    /// removed at the end.
+    /// How many servers; one stands alone. [default: 3, with --json 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    servers: Option<u16>,
+    /// Where their data is kept. Without it it goes to a temporary directory, which is removed at the end.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
-    /// Client port of the first server; the others take the ports after it. A port in use is passed over.
-    #[arg(long, value_name = "PORT", default_value_t = 2181)]
-    port: u16,
+    /// Client port of the first server; the others take the ports after it. A port in use is passed over; 0 takes any
+    /// that are free. [default: 2181, with --json 0]
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    /// For programs: say everything as JSON, one line for what was started and one for each command, and stop when
+    /// stdin ends.
+    #[arg(long)]
+    json: bool,
+    /// Stop when the process with this id ends.
+    #[arg(long, value_name = "PID")]
+    parent_pid: Option<i32>,
 }
 
-/// Runs the ensemble until SIGINT or SIGTERM, or until no server is left.
-pub(crate) fn dev(arguments: &DevArguments, log_level: &str) -> ExitCode {
-    let (directory, _temporary) = match home(arguments.data.as_deref()) {
+const AFTER_HELP: &str = "\
+Commands on stdin, one per line:
+  status                what each server does, and the sessions
+  kill N, restart N     end server N as by SIGKILL; start it again on its port and data
+  pause N, resume N     let server N stand still as by SIGSTOP; let it go on
+  cut [N], heal [N]     break the clients' connections, and every new one; take them again
+  disconnect [SESSION]  break the connection of a session, or all; they may come back
+  expire SESSION        end a session as if its time were over (0x and hexadecimal, or decimal)
+  advance MILLISECONDS  let time pass for what has no connection (one server only)
+  wait                  until the servers that run have a leader and serve
+  stop                  end all";
+
+/// The servers.
+enum Servers {
+    One(Box<Server>),
+    Several(Ensemble),
+}
+
+/// Runs the servers until SIGINT, SIGTERM or `stop`, or until who wanted them is gone.
+pub(crate) fn dev(arguments: &DevArguments) -> ExitCode {
+    let (home, temporary) = match home(arguments.data.as_deref()) {
         Ok(home) => home,
         Err(error) => {
             return fail(
@@ -54,10 +84,6 @@ pub(crate) fn dev(arguments: &DevArguments, log_level: &str) -> ExitCode {
                 &format!("the data directory cannot be used: {error}"),
             );
         }
-    };
-    let servers = match prepare(&directory, arguments) {
-        Ok(servers) => servers,
-        Err(error) => return fail(EXIT_INVALID, &error),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -68,7 +94,10 @@ pub(crate) fn dev(arguments: &DevArguments, log_level: &str) -> ExitCode {
             );
         }
     };
-    match runtime.block_on(run(servers, &directory, log_level)) {
+    let ended = runtime.block_on(run(arguments, &home));
+    // Explicitly, since a thread that reads stdin is left to the end of the process.
+    drop(temporary);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(EXIT_UNEXPECTED, &error),
     }
@@ -93,317 +122,465 @@ fn home(given: Option<&Path>) -> io::Result<(PathBuf, Option<tempfile::TempDir>)
     }
 }
 
-/// One server before it is started.
-struct Prepared {
-    id: usize,
-    client_port: u16,
-    directory: PathBuf,
-}
-
-impl Prepared {
-    fn config_file(&self) -> PathBuf {
-        self.directory.join("zoo.cfg")
-    }
-
-    fn log_file(&self) -> PathBuf {
-        self.directory.join("log")
-    }
-
-    fn client_address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.client_port).into()
-    }
-}
-
-/// Chooses ports and writes `zoo.cfg` and `myid` of every server.
-fn prepare(home: &Path, arguments: &DevArguments) -> Result<Vec<Prepared>, String> {
-    let no_port = |error| format!("no port is free: {error}");
-    // Ports are held until all are chosen, so that none is chosen twice.
-    let mut held = Vec::new();
-    let mut hold = |port: u16| {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        let port = listener.local_addr()?.port();
-        held.push(listener);
-        io::Result::Ok(port)
-    };
-    let mut wanted = arguments.port;
-    let mut servers = Vec::new();
-    let mut server_lines = String::new();
-    for id in 1..=usize::from(arguments.servers) {
-        let client_port = loop {
-            match hold(wanted) {
-                Ok(port) => break port,
-                // Beyond the last port any free one will do.
-                Err(_) if wanted != 0 => wanted = wanted.wrapping_add(1),
-                Err(error) => return Err(no_port(error)),
-            }
-        };
-        wanted = if wanted == 0 { 0 } else { wanted.wrapping_add(1) };
-        let (quorum, election) = (hold(0).map_err(no_port)?, hold(0).map_err(no_port)?);
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            server_lines,
-            "server.{id}=127.0.0.1:{quorum}:{election};127.0.0.1:{client_port}"
-        );
-        servers.push(Prepared {
-            id,
-            client_port,
-            directory: home.join(format!("server-{id}")),
-        });
-    }
-    for server in &servers {
-        write_config(server, &server_lines)
-            .map_err(|error| format!("{} cannot be written: {error}", server.directory.display()))?;
-    }
-    Ok(servers)
-}
-
-fn write_config(server: &Prepared, server_lines: &str) -> io::Result<()> {
-    let data_dir = server.directory.join("data");
-    fs::create_dir_all(&data_dir)?;
-    fs::write(data_dir.join("myid"), format!("{}\n", server.id))?;
-    let data_dir = data_dir
-        .to_str()
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "its path is not Unicode"))?;
-    let config = format!(
-        "# Written by `oxkeeper dev` at every start.\n\
-         tickTime=1000\ninitLimit=10\nsyncLimit=5\nstandaloneEnabled=false\ndataDir={}\n\
-         4lw.commands.whitelist=srvr,ruok,mntr,stat,conf,isro\n{server_lines}",
-        properties_value(data_dir)
-    );
-    fs::write(server.config_file(), config)
-}
-
-/// A value as a Java properties file has it.
-fn properties_value(text: &str) -> String {
-    let mut value = String::new();
-    for unit in text.encode_utf16() {
-        match u8::try_from(unit) {
-            Ok(byte @ b'!'..=b'~') if byte != b'\\' => value.push(char::from(byte)),
-            _ => {
-                let _ = write!(value, "\\u{unit:04x}");
-            }
-        }
-    }
-    value
-}
-
-/// One server that was started.
-struct Running {
-    prepared: Prepared,
-    /// Its stdin is open as long as this is.
-    child: Child,
-    /// What it said last that it does; `None`: it does not serve.
-    mode: Option<String>,
-    ended: bool,
-}
-
-async fn run(servers: Vec<Prepared>, home: &Path, log_level: &str) -> Result<(), String> {
+async fn run(arguments: &DevArguments, home: &Path) -> Result<(), String> {
     let handlers =
         signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-    let (mut interrupt, mut terminate): (Signal, Signal) =
+    let (mut interrupt, mut terminate) =
         handlers.map_err(|error| format!("signals cannot be handled: {error}"))?;
-    let program =
-        std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
-    let mut running = Vec::new();
-    for server in servers {
-        match start(&program, &server, log_level) {
-            Ok(child) => running.push(Running {
-                prepared: server,
-                child,
-                mode: None,
-                ended: false,
-            }),
-            Err(error) => {
-                stop(&mut running).await;
-                return Err(format!("server {} cannot be started: {error}", server.id));
-            }
-        }
+    let (ender, mut end) = unbounded_channel();
+    if let Some(parent) = arguments.parent_pid {
+        watch_parent(parent, ender.clone())?;
     }
-    show(&banner(&running, home));
-    let began = Instant::now();
+    let servers = Arc::new(start(arguments, home)?);
+    let is_read = match arguments.json {
+        true => show(&format!("{}\n", described(&servers))),
+        false => show(&banner(&servers, home)),
+    };
+    if arguments.json && !is_read {
+        return stop(&servers);
+    }
+    if arguments.json || !io::stdin().is_terminal() || is_in_foreground() {
+        obey(servers.clone(), arguments.json, ender.clone())?;
+    }
     let watched = async {
-        while running.iter().any(|server| !server.ended) {
-            for server in &mut running {
-                watch(server, began).await;
+        let (began, mut known) = (Instant::now(), vec!["starting"; servers.all().len()]);
+        loop {
+            if !arguments.json {
+                tell_changes(&servers, began, &mut known);
             }
-            sleep(POLL_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     };
-    let stopped = tokio::select! {
-        () = watched => Err("no server is left".to_owned()),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-    };
-    stop(&mut running).await;
-    stopped
-}
-
-fn start(program: &Path, server: &Prepared, log_level: &str) -> io::Result<Child> {
-    Command::new(program)
-        .args(["--log-level", log_level, "serve", "--stop-with-stdin"])
-        .arg(server.config_file())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(File::create(server.log_file())?)
-        .spawn()
-}
-
-/// Says what has changed with a server. One that ended is asked too: it may have been started again by hand.
-async fn watch(server: &mut Running, began: Instant) {
-    let id = server.prepared.id;
-    let end = match server.child.try_wait() {
-        _ if server.ended => None,
-        Ok(status) => status.map(|status| why(status, &server.prepared)),
-        Err(error) => Some(format!("it cannot be watched: {error}")),
-    };
-    if let Some(why) = end {
-        let at = began.elapsed().as_secs_f64();
-        show(&format!("{at:7.1} s  server {id} ended: {why}\n"));
-        server.ended = true;
-        server.mode = None;
+    tokio::select! {
+        () = watched => {}
+        _ = end.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
-    let mode = timeout(ANSWER_TIMEOUT, ask_mode(server.prepared.client_address())).await;
-    let mode = mode.ok().and_then(Result::ok).flatten();
-    if mode != server.mode {
-        let at = began.elapsed().as_secs_f64();
-        let doing = match mode.as_deref() {
-            Some("leader") => "leads".to_owned(),
-            Some("follower") => "follows".to_owned(),
-            Some(other) => format!("is {other}"),
-            None => "does not serve".to_owned(),
+    stop(&servers)
+}
+
+/// Ends all servers. What they acknowledged is on disk.
+fn stop(servers: &Servers) -> Result<(), String> {
+    let ended: Vec<_> = servers.all().iter().map(Server::kill).collect();
+    let failed = ended.into_iter().find_map(Result::err);
+    failed.map_or(Ok(()), |error| Err(error.to_string()))
+}
+
+fn start(arguments: &DevArguments, home: &Path) -> Result<Servers, String> {
+    let default = match arguments.json {
+        true => (SERVERS_DEFAULT_JSON, 0),
+        false => (SERVERS_DEFAULT, PORT_DEFAULT),
+    };
+    let count = usize::from(arguments.servers.unwrap_or(default.0));
+    let ports = choose_ports(arguments.port.unwrap_or(default.1), count)
+        .map_err(|error| format!("no port is free: {error}"))?;
+    let change = |id: usize, config: &mut ServerConfig| {
+        config.client.port = ports[id - 1];
+        config.storage.data_dir = home.join(format!("server-{id}"));
+        config.storage.log_dir.clone_from(&config.storage.data_dir);
+        // Who names a directory wants to find the data there again, whatever happens.
+        config.storage.force_sync = arguments.data.is_some();
+    };
+    let started = match count {
+        1 => Server::start_with(|config| change(1, config)).map(|server| Servers::One(Box::new(server))),
+        _ => Ensemble::start_with(count, change).map(Servers::Several),
+    };
+    started.map_err(|error| error.to_string())
+}
+
+/// Client ports that are free: from `first` on, or any with 0.
+fn choose_ports(first: u16, count: usize) -> io::Result<Vec<u16>> {
+    if first == 0 {
+        // The servers themselves choose, and hold them.
+        return Ok(vec![0; count]);
+    }
+    // Ports are held until all are chosen, so that none is chosen twice.
+    let (mut held, mut ports, mut wanted) = (Vec::new(), Vec::new(), first);
+    while ports.len() < count {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)) {
+            Ok(listener) => {
+                // Beyond the last port any free one will do.
+                ports.push(listener.local_addr()?.port());
+                held.push(listener);
+            }
+            Err(error) if wanted == 0 => return Err(error),
+            Err(_) => {}
+        }
+        wanted = if wanted == 0 { 0 } else { wanted.wrapping_add(1) };
+    }
+    Ok(ports)
+}
+
+impl Servers {
+    fn all(&self) -> &[Server] {
+        match self {
+            Servers::One(server) => std::slice::from_ref(server),
+            Servers::Several(ensemble) => ensemble.servers(),
+        }
+    }
+
+    fn with_ids(&self) -> impl Iterator<Item = (usize, &Server)> {
+        (1..).zip(self.all())
+    }
+
+    /// The server that `word` names; the only one needs no name.
+    fn named(&self, word: Option<&str>) -> Result<&Server, String> {
+        let all = self.all();
+        match word {
+            None if all.len() == 1 => Ok(&all[0]),
+            None => Err(format!("name a server: 1 to {}", all.len())),
+            Some(word) => {
+                let index = word.parse::<usize>().ok().and_then(|id| id.checked_sub(1));
+                let server = index.and_then(|index| all.get(index));
+                server.ok_or_else(|| format!("there is no server {word}, only 1 to {}", all.len()))
+            }
+        }
+    }
+
+    /// The servers that `word` names: one, or all.
+    fn chosen(&self, word: Option<&str>) -> Result<Vec<&Server>, String> {
+        match word {
+            None => Ok(self.all().iter().collect()),
+            word => Ok(vec![self.named(word)?]),
+        }
+    }
+
+    fn connect_string(&self) -> String {
+        let addresses: Vec<String> = self.all().iter().map(Server::connect_string).collect();
+        addresses.join(",")
+    }
+
+    fn expire(&self, session: SessionId) -> Result<bool, String> {
+        let expired = match self {
+            Servers::One(server) => server.expire_session(session),
+            Servers::Several(ensemble) => ensemble.expire_session(session),
         };
-        show(&format!("{at:7.1} s  server {id} {doing}\n"));
-        server.mode = mode;
+        expired.map_err(|error| error.to_string())
+    }
+
+    /// Waits until those that run serve.
+    fn wait(&self) -> Result<(), String> {
+        let waited = match self {
+            Servers::One(server) => server.wait_until_serving(Duration::ZERO),
+            Servers::Several(ensemble) => ensemble.wait_for_leader().map(drop),
+        };
+        waited.map_err(|error| error.to_string())
     }
 }
 
-/// Why a server ended, and what to do.
-fn why(status: ExitStatus, server: &Prepared) -> String {
-    let log = fs::read_to_string(server.log_file()).unwrap_or_default();
-    let lines: Vec<&str> = log.lines().collect();
-    let last = lines.len().saturating_sub(LOG_LINES_SHOWN);
-    let mut text = format!(
-        "{status}; start it again with: oxkeeper serve {}",
-        server.config_file().display()
-    );
-    if status.code().is_some_and(|code| code != 0) {
-        for line in &lines[last..] {
-            let _ = write!(text, "\n           {line}");
-        }
+/// What a server does, in one word.
+fn state(server: &Server) -> &'static str {
+    if server.is_paused() {
+        return "paused";
     }
-    text
+    match server.standing() {
+        None => "down",
+        Some(Standing::Standalone) => "standalone",
+        Some(Standing::Looking) => "looking",
+        Some(Standing::Leading) => "leading",
+        Some(Standing::Following) => "following",
+        Some(Standing::Observing) => "observing",
+        Some(Standing::ReadOnly) => "read-only",
+    }
 }
 
-/// What the four-letter word `srvr` says of the mode; `None` while the server does not serve.
-async fn ask_mode(address: SocketAddr) -> io::Result<Option<String>> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"srvr").await?;
-    let mut answer = String::new();
-    stream.take(ANSWER_LENGTH_MAX).read_to_string(&mut answer).await?;
-    let mode = answer.lines().find_map(|line| line.strip_prefix("Mode: "));
-    Ok(mode.map(str::to_owned))
+/// The first line for programs.
+fn described(servers: &Servers) -> Value {
+    json!({
+        "connect": servers.connect_string(),
+        "servers": servers_described(servers),
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
 }
 
-/// Closes every server's stdin, and kills those that do not stop.
-async fn stop(running: &mut [Running]) {
-    for server in running.iter_mut() {
-        drop(server.child.stdin.take());
-    }
-    let deadline = Instant::now() + STOP_TIMEOUT;
-    for server in running.iter_mut() {
-        while matches!(server.child.try_wait(), Ok(None)) {
-            if Instant::now() >= deadline {
-                show(&format!(
-                    "server {} does not stop: it is killed\n",
-                    server.prepared.id
-                ));
-                // It ended just now, then.
-                let _ = server.child.kill();
-                let _ = server.child.wait();
+fn servers_described(servers: &Servers) -> Vec<Value> {
+    let described = |(id, server): (usize, &Server)| {
+        json!({
+            "id": id,
+            "address": server.connect_string(),
+            "state": state(server),
+            "connections": server.connections(),
+        })
+    };
+    servers.with_ids().map(described).collect()
+}
+
+/// The sessions that live, as the server knows them that is furthest.
+fn sessions(servers: &Servers) -> Vec<String> {
+    let running = servers.all().iter().filter(|server| server.is_running());
+    let furthest = running.max_by_key(|server| server.last_zxid());
+    let sessions = furthest.map_or(Vec::new(), Server::sessions);
+    sessions.iter().map(ToString::to_string).collect()
+}
+
+/// Reads commands from stdin and does them, on a thread of its own.
+fn obey(servers: Arc<Servers>, json: bool, ender: UnboundedSender<()>) -> Result<(), String> {
+    let obeying = move || {
+        let mut stdin = io::stdin().lock();
+        let mut line = Vec::new();
+        // Servers that were started without a terminal, in the background, go on without commands.
+        let mut is_end = json || io::stdin().is_terminal();
+        loop {
+            line.clear();
+            match stdin
+                .by_ref()
+                .take(COMMAND_BYTES_MAX)
+                .read_until(b'\n', &mut line)
+            {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) | Err(_) => break,
+            }
+            let line = String::from_utf8_lossy(&line);
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let Some((command, words)) = words.split_first() else {
+                continue;
+            };
+            let done = execute(&servers, command, words);
+            let is_read = show(&match (json, &done) {
+                (true, Ok(result)) => format!("{}\n", with_ok(result)),
+                (true, Err(error)) => format!("{}\n", json!({"ok": false, "error": error})),
+                (false, Ok(result)) => readable(result),
+                (false, Err(error)) => format!("error: {error}\n"),
+            });
+            if (*command == "stop" && done.is_ok()) || (json && !is_read) {
+                is_end = true;
                 break;
             }
-            sleep(Duration::from_millis(10)).await;
         }
+        if is_end {
+            let _ending = ender.send(());
+        }
+    };
+    let started = thread::Builder::new().name("commands".to_owned()).spawn(obeying);
+    started
+        .map(drop)
+        .map_err(|error| format!("stdin cannot be read: {error}"))
+}
+
+/// Does a command and gives what is to be told of it.
+fn execute(servers: &Servers, command: &str, words: &[&str]) -> Result<Value, String> {
+    let [word, excess @ ..] = words else {
+        return execute_one(servers, command, None);
+    };
+    match excess {
+        [] => execute_one(servers, command, Some(word)),
+        _ => Err(format!("{command} takes one word at most")),
     }
 }
 
-fn banner(running: &[Running], home: &Path) -> String {
-    let addresses: Vec<String> = running
-        .iter()
-        .map(|server| server.prepared.client_address().to_string())
-        .collect();
-    let mut text = format!(
-        "Oxkeeper {} runs an ensemble of {} in {}.\n  connect    zkCli.sh -server {}   (or any ZooKeeper client)\n",
-        env!("CARGO_PKG_VERSION"),
-        running.len(),
-        home.display(),
-        addresses.join(",")
-    );
-    for server in running {
+fn execute_one(servers: &Servers, command: &str, word: Option<&str>) -> Result<Value, String> {
+    let told = |error: oxkeeper_testkit::Error| error.to_string();
+    match command {
+        "status" => {
+            return Ok(json!({
+                "connect": servers.connect_string(),
+                "servers": servers_described(servers),
+                "sessions": sessions(servers),
+            }));
+        }
+        "kill" => servers.named(word)?.kill().map_err(told)?,
+        "restart" => servers.named(word)?.restart().map_err(told)?,
+        "pause" => servers.named(word)?.pause().map_err(told)?,
+        "resume" => servers.named(word)?.resume(),
+        "cut" => servers.chosen(word)?.into_iter().for_each(Server::cut),
+        "heal" => servers.chosen(word)?.into_iter().for_each(Server::heal),
+        "disconnect" => {
+            let count: usize = match word {
+                None => servers.all().iter().map(Server::disconnect_clients).sum(),
+                Some(word) => {
+                    let session = session_named(word)?;
+                    let servers = servers.all().iter();
+                    servers
+                        .filter(|server| server.disconnect_session(session))
+                        .count()
+                }
+            };
+            return Ok(json!({"connections": count}));
+        }
+        "expire" => {
+            let session = session_named(word.ok_or("name a session")?)?;
+            return Ok(json!({"ended": servers.expire(session)?}));
+        }
+        "advance" => {
+            let by = word
+                .and_then(|word| word.parse().ok())
+                .ok_or("say by how many milliseconds")?;
+            match servers {
+                Servers::One(server) => server.advance(Duration::from_millis(by)).map_err(told)?,
+                Servers::Several(_) => return Err("the members of an ensemble have one time".to_owned()),
+            }
+        }
+        "wait" => {
+            servers.wait()?;
+            return Ok(json!({"servers": servers_described(servers)}));
+        }
+        "stop" => {}
+        _ => return Err(format!("there is no command {command}; there are: {COMMANDS}")),
+    }
+    Ok(json!({}))
+}
+
+/// A session id as clients show it: `0x` and hexadecimal, or decimal.
+fn session_named(word: &str) -> Result<SessionId, String> {
+    let id = match word.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok().map(u64::cast_signed),
+        None => word.parse().ok(),
+    };
+    id.map(SessionId)
+        .ok_or_else(|| format!("{word} is no session; write 0x and hexadecimal digits, or a decimal number"))
+}
+
+fn with_ok(result: &Value) -> Value {
+    let mut result = result.clone();
+    result["ok"] = Value::Bool(true);
+    result
+}
+
+/// What a command came to, for people.
+fn readable(result: &Value) -> String {
+    let mut text = String::new();
+    for server in result["servers"].as_array().into_iter().flatten() {
+        // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "  server {}   {}, process {}, log {}",
-            server.prepared.id,
-            server.prepared.client_address(),
-            server.child.id(),
-            server.prepared.log_file().display()
+            "  server {}   {}, {}, connections: {}",
+            server["id"],
+            server["address"].as_str().unwrap_or_default(),
+            server["state"].as_str().unwrap_or_default(),
+            server["connections"]
         );
     }
-    text.push_str("  stop       Ctrl-C; or kill one server and see what the others do\n");
+    let sessions = result["sessions"].as_array().into_iter().flatten();
+    for session in sessions.filter_map(Value::as_str) {
+        let _ = writeln!(text, "  session {session}");
+    }
+    match (&result["ended"], &result["connections"]) {
+        (Value::Bool(true), _) => text.push_str("ended\n"),
+        (Value::Bool(false), _) => text.push_str("there is no such session\n"),
+        (_, Value::Number(count)) => text.push_str(&format!("broken connections: {count}\n")),
+        _ if text.is_empty() => text.push_str("done\n"),
+        _ => {}
+    }
     text
 }
 
-/// Writes to stdout. A closed stdout is no reason to stop the servers.
-fn show(text: &str) {
+/// Says what has changed since it was last looked.
+fn tell_changes(servers: &Servers, began: Instant, known: &mut [&'static str]) {
+    for ((id, server), known) in servers.with_ids().zip(known) {
+        let state = state(server);
+        if state == *known {
+            continue;
+        }
+        *known = state;
+        let doing = match state {
+            "leading" => "leads",
+            "following" => "follows",
+            "looking" => "looks for a leader",
+            "standalone" => "serves",
+            "paused" => "stands still",
+            "down" => "is down",
+            other => other,
+        };
+        let at = began.elapsed().as_secs_f64();
+        show(&format!("{at:7.1} s  server {id} {doing}\n"));
+    }
+}
+
+fn banner(servers: &Servers, home: &Path) -> String {
+    let what = match servers.all().len() {
+        1 => "a server".to_owned(),
+        count => format!("an ensemble of {count}"),
+    };
+    let mut text = format!(
+        "Oxkeeper {} runs {what} in {}.\n  connect    zkCli.sh -server {}   (or any ZooKeeper client)\n",
+        env!("CARGO_PKG_VERSION"),
+        home.display(),
+        servers.connect_string()
+    );
+    let _ = writeln!(text, "  commands   {COMMANDS}");
+    text.push_str("  stop       Ctrl-C; or kill the leader and see what the others do\n");
+    text
+}
+
+/// Writes to stdout. False when nobody reads it any more, which is no reason for a person's servers to stop.
+fn show(text: &str) -> bool {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+}
+
+/// Whether stdin is this process's to read: a shell's background job that tries is stopped.
+fn is_in_foreground() -> bool {
+    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// Sends to `ender` when the process ends. (The kernel could send a signal instead, but it does when the *thread*
+/// ends that started this process, and those of test runners come and go.)
+fn watch_parent(pid: i32, ender: UnboundedSender<()>) -> Result<(), String> {
+    let Some(pid) = rustix::process::Pid::from_raw(pid).filter(|_| pid > 0) else {
+        return Err(format!("{pid} is no process"));
+    };
+    let watching = move || {
+        wait_for_end_of(pid);
+        let _ending = ender.send(());
+    };
+    let started = thread::Builder::new().name("parent".to_owned()).spawn(watching);
+    started
+        .map(drop)
+        .map_err(|error| format!("the parent cannot be watched: {error}"))
+}
+
+/// Waits until a process has ended. One that cannot be watched is taken as ended.
+#[cfg(target_os = "linux")]
+fn wait_for_end_of(pid: rustix::process::Pid) {
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::process::{PidfdFlags, pidfd_open};
+
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    let mut polled = [PollFd::new(&process, PollFlags::IN)];
+    while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+}
+
+/// Waits until a process has ended.
+#[cfg(not(target_os = "linux"))]
+fn wait_for_end_of(pid: rustix::process::Pid) {
+    while rustix::process::test_kill_process(pid).is_ok() {
+        thread::sleep(POLL_INTERVAL);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn arguments(servers: u16, port: u16) -> DevArguments {
-        DevArguments {
-            servers,
-            data: None,
-            port,
-        }
-    }
-
-    #[test]
-    fn configurations_of_one_ensemble_are_valid_and_agree() {
-        let home = tempfile::Builder::new().prefix("a b\\é ").tempdir().unwrap();
-        let servers = prepare(home.path(), &arguments(3, 0)).unwrap();
-        let mut texts = Vec::new();
-        for server in &servers {
-            let file = server.config_file();
-            let loaded = oxkeeper_server::config::load_file(file.to_str().unwrap()).unwrap();
-            assert_eq!(loaded.notices, []);
-            assert_eq!(loaded.config.client.port, server.client_port);
-            assert_eq!(
-                loaded.config.storage.data_dir,
-                server.directory.join("data"),
-                "whatever its path is made of"
-            );
-            let ensemble = loaded.config.ensemble.expect("a member");
-            assert_eq!(usize::try_from(ensemble.me.0), Ok(server.id));
-            texts.push(ensemble.config_text);
-        }
-        assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "{texts:?}");
-        let one = prepare(home.path(), &arguments(1, 0)).unwrap();
-        let file = one[0].config_file();
-        let loaded = oxkeeper_server::config::load_file(file.to_str().unwrap()).unwrap();
-        assert!(loaded.config.ensemble.is_some(), "an ensemble of one");
-    }
-
     #[test]
     fn a_client_port_in_use_is_passed_over() {
-        let home = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let servers = prepare(home.path(), &arguments(2, port)).unwrap();
-        assert!(servers.iter().all(|server| server.client_port != port));
-        assert_ne!(servers[0].client_port, servers[1].client_port);
+        let ports = choose_ports(port, 2).unwrap();
+        assert!(ports.iter().all(|chosen| *chosen != port));
+        assert_ne!(ports[0], ports[1]);
+        assert_eq!(choose_ports(0, 3).unwrap(), [0; 3], "the servers choose");
+    }
+
+    #[test]
+    fn sessions_are_named_as_clients_show_them() {
+        assert_eq!(session_named("0x1000a"), Ok(SessionId(0x1000a)));
+        assert_eq!(session_named("65546"), Ok(SessionId(0x1000a)));
+        assert_eq!(
+            session_named("0xff00000000000001"),
+            Ok(SessionId(-0xff_ffff_ffff_ffff))
+        );
+        assert_eq!(
+            session_named("-72057594037927935"),
+            Ok(SessionId(-0xff_ffff_ffff_ffff))
+        );
+        for word in ["", "0x", "x", "1e5", "0x10000000000000000"] {
+            assert!(session_named(word).is_err(), "{word}");
+        }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) const EXIT_INVALID: u8 = 2;
 #[command(version, disable_help_subcommand = true, after_help = AFTER_HELP)]
 struct CommandLine {
     /// What goes into the log on stderr: error, warn, info, debug, trace, or a filter such as `info,oxkeeper_server=debug`.
-    /// Without it: info for servers, nothing for the shell and status.
+    /// Without it: info for servers, error for dev, nothing for the shell and status.
     #[arg(long, global = true, env = "OXKEEPER_LOG", value_name = "LEVEL")]
     log_level: Option<String>,
 
@@ -47,7 +47,7 @@ Exit codes: 0 stopped cleanly, also by SIGTERM or SIGINT (Java's server: 143); 1
 enum Command {
     /// Run a server until SIGINT (Ctrl-C) or SIGTERM.
     Serve(ServeArguments),
-    /// Run an ensemble on this machine, for trying out and for development, until SIGINT (Ctrl-C) or SIGTERM.
+    /// Run servers on this machine, for trying out, for development and for tests in any language.
     Dev(dev::DevArguments),
     /// A shell with zkCli's commands and more, for any ZooKeeper server: one command, or typed ones.
     #[command(disable_help_flag = true)]
@@ -77,9 +77,6 @@ struct ServeArguments {
     /// A configuration file; or client port, data directory, tick time in ms, connections per client address.
     #[arg(num_args = 0..=4, allow_negative_numbers = true, value_name = "ZOO.CFG | PORT DATADIR [TICKTIME] [MAXCNXNS]", hide_possible_values = true)]
     arguments: Vec<String>,
-    /// Stop when stdin ends, as after SIGTERM: `oxkeeper dev` keeps it open while it lives.
-    #[arg(long, hide = true)]
-    stop_with_stdin: bool,
 }
 
 const SERVE_AFTER_HELP: &str = "\
@@ -91,6 +88,8 @@ fn main() -> ExitCode {
     // What a client's library logs is for those who ask.
     let default = match command_line.command {
         Some(Command::Shell(_) | Command::Status(_)) => "off",
+        // It says itself what its servers do, and that they are killed is no news.
+        Some(Command::Dev(_)) => "error",
         _ => "info",
     };
     // An empty variable is as good as none.
@@ -116,11 +115,8 @@ fn main() -> ExitCode {
         .command
         .unwrap_or(Command::Serve(ServeArguments::default()))
     {
-        Command::Serve(ServeArguments {
-            arguments,
-            stop_with_stdin,
-        }) => serve::serve(&arguments, stop_with_stdin),
-        Command::Dev(arguments) => dev::dev(&arguments, log_level),
+        Command::Serve(ServeArguments { arguments }) => serve::serve(&arguments),
+        Command::Dev(arguments) => dev::dev(&arguments),
         Command::Shell(given) => oxkeeper_shell::shell(&given.arguments),
         Command::Status(given) => oxkeeper_shell::status(&given.arguments),
         Command::CheckConfig { file } => serve::check_config(&file),

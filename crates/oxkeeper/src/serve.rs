@@ -1,7 +1,7 @@
 //! `oxkeeper serve` and `oxkeeper check-config`.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,8 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::{EXIT_INVALID, EXIT_UNEXPECTED, say};
 
 /// Runs a server from a file (one argument), from `port datadir [ticktime] [maxcnxns]`, or from defaults (none).
-/// `stop_with_stdin`: the end of stdin stops it too.
-pub(crate) fn serve(arguments: &[String], stop_with_stdin: bool) -> ExitCode {
+pub(crate) fn serve(arguments: &[String]) -> ExitCode {
     let loaded = match arguments {
         [] => Ok(LoadedConfig {
             config: ServerConfig::embedded(),
@@ -44,7 +43,7 @@ pub(crate) fn serve(arguments: &[String], stop_with_stdin: bool) -> ExitCode {
             );
         }
     };
-    match runtime.block_on(run(config, arguments.is_empty(), stop_with_stdin)) {
+    match runtime.block_on(run(config, arguments.is_empty())) {
         Ok(()) => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
@@ -53,7 +52,7 @@ pub(crate) fn serve(arguments: &[String], stop_with_stdin: bool) -> ExitCode {
     }
 }
 
-async fn run(config: ServerConfig, say_banner: bool, stop_with_stdin: bool) -> Result<(), ExitCode> {
+async fn run(config: ServerConfig, say_banner: bool) -> Result<(), ExitCode> {
     let handlers =
         signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
     let (interrupt, terminate) = match handlers {
@@ -83,46 +82,21 @@ async fn run(config: ServerConfig, say_banner: bool, stop_with_stdin: bool) -> R
                 .and_then(|()| out.flush());
         }
     };
-    let shutdown = stop_signal(interrupt, terminate, stop_with_stdin);
+    let shutdown = stop_signal(interrupt, terminate);
     let served = oxkeeper_server::serve(config, on_ready, shutdown).await;
     served.map_err(|error| fail_serving(&error))
 }
 
-/// Completes at the first SIGINT or SIGTERM, or when stdin ends if asked to. A signal after that ends the process at
-/// once, with code 1, in case stopping cleanly takes longer than the operator will wait.
-async fn stop_signal(mut interrupt: Signal, mut terminate: Signal, stop_with_stdin: bool) {
-    tokio::select! {
-        name = next_signal(&mut interrupt, &mut terminate) => tracing::info!("{name} received, stopping"),
-        () = end_of_stdin(), if stop_with_stdin => tracing::info!("stdin ended, stopping"),
-    }
+/// Completes at the first SIGINT or SIGTERM. A signal after that ends the process at once, with code 1, in case stopping
+/// cleanly takes longer than the operator will wait.
+async fn stop_signal(mut interrupt: Signal, mut terminate: Signal) {
+    let name = next_signal(&mut interrupt, &mut terminate).await;
+    tracing::info!("{name} received, stopping");
     tokio::spawn(async move {
         let name = next_signal(&mut interrupt, &mut terminate).await;
         tracing::error!("{name} received while stopping, giving up");
         std::process::exit(EXIT_UNEXPECTED.into());
     });
-}
-
-/// Completes when stdin ends. Who started this server keeps it open, and cannot die without closing it.
-async fn end_of_stdin() {
-    let (sender, ended) = tokio::sync::oneshot::channel::<()>();
-    // A thread of its own: it may be blocked when the process ends, which a thread of the runtime must not be.
-    let reading = std::thread::Builder::new().spawn(move || {
-        let _sender = sender;
-        let mut stdin = io::stdin().lock();
-        let mut ignored = [0; 256];
-        loop {
-            match stdin.read(&mut ignored) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => break,
-            }
-        }
-    });
-    if let Err(error) = reading {
-        tracing::error!("stdin cannot be watched: {error}");
-    }
-    // The thread drops its end.
-    let _ended = ended.await;
 }
 
 async fn next_signal(interrupt: &mut Signal, terminate: &mut Signal) -> &'static str {

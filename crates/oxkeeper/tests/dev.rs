@@ -1,30 +1,36 @@
-//! `oxkeeper dev`: an ensemble that elects, survives the death of its leader, and leaves nothing behind.
+//! `oxkeeper dev`, as a person sees it and as a program in any language drives it.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+
+use oxkeeper_testkit::{Client, CreateMode};
+use serde_json::{Value, json};
 
 /// How long anything may take on a busy machine before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-struct Ensemble {
+struct Dev {
     child: Child,
+    stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     seen: Vec<String>,
-    /// Process by server.
-    processes: BTreeMap<u32, u32>,
+    /// Where its temporary files are.
+    temporary: tempfile::TempDir,
 }
 
-impl Ensemble {
-    fn start(arguments: &[&str]) -> Ensemble {
+impl Dev {
+    fn start(arguments: &[&str], stdin: Stdio) -> Dev {
+        let temporary = tempfile::tempdir().expect("a directory");
         let mut child = Command::new(env!("CARGO_BIN_EXE_oxkeeper"))
-            .args(["dev", "--port", "0"])
+            .arg("dev")
             .args(arguments)
             .env_remove("OXKEEPER_LOG")
-            .stdin(Stdio::null())
+            .env("TMPDIR", temporary.path())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program starts");
@@ -36,49 +42,88 @@ impl Ensemble {
                 .map_while(Result::ok)
                 .try_for_each(|line| sender.send(line))
         });
-        let mut ensemble = Ensemble {
+        Dev {
+            stdin: child.stdin.take(),
             child,
             lines,
             seen: Vec::new(),
-            processes: BTreeMap::new(),
-        };
-        ensemble.wait_for(0, "  stop ");
-        for line in &ensemble.seen {
-            if let Some((server, rest)) = line
-                .strip_prefix("  server ")
-                .and_then(|rest| rest.split_once(' '))
-            {
-                let (_, rest) = rest.split_once("process ").expect("its process is named");
-                let (process, _) = rest.split_once(',').expect("and its log");
-                ensemble.processes.insert(
-                    server.parse().expect("a number"),
-                    process.parse().expect("a number"),
-                );
-            }
+            temporary,
         }
-        ensemble
     }
 
-    /// Waits for a line that contains `part` among those after the first `passed`.
-    fn wait_for(&mut self, passed: usize, part: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
+    fn start_json(arguments: &[&str]) -> (Dev, Value) {
+        let mut dev = Dev::start(&[&["--json"], arguments].concat(), Stdio::piped());
+        let first = dev.next_json();
+        (dev, first)
+    }
+
+    fn next_line(&mut self) -> String {
+        match self.lines.recv_timeout(DEADLINE) {
+            Ok(line) => {
+                self.seen.push(line.clone());
+                line
+            }
+            Err(error) => panic!("no further line ({error}): {:#?}", self.seen),
+        }
+    }
+
+    fn next_json(&mut self) -> Value {
+        let line = self.next_line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
+    /// Waits for a line that contains `part`, from now on.
+    fn wait_for(&mut self, part: &str) -> String {
         loop {
-            if let Some(line) = self.seen.iter().skip(passed).find(|line| line.contains(part)) {
-                return line.clone();
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => self.seen.push(line),
-                Err(error) => panic!("no line with {part:?} ({error}): {:#?}", self.seen),
+            let line = self.next_line();
+            if line.contains(part) {
+                return line;
             }
         }
     }
 
-    /// The server that leads, as said after the first `passed` lines.
-    fn wait_for_leader(&mut self, passed: usize) -> u32 {
-        let line = self.wait_for(passed, " leads");
-        let (_, rest) = line.split_once("server ").expect("it names the server");
-        rest.trim_end_matches(" leads").parse().expect("by its number")
+    fn send(&mut self, command: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin is piped");
+        writeln!(stdin, "{command}").expect("it reads its commands");
+    }
+
+    fn ask(&mut self, command: &str) -> Value {
+        self.send(command);
+        self.next_json()
+    }
+
+    fn expect_ok(&mut self, command: &str) -> Value {
+        let reply = self.ask(command);
+        assert_eq!(reply["ok"], true, "{command}: {reply}");
+        reply
+    }
+
+    fn error(&mut self, command: &str) -> String {
+        let reply = self.ask(command);
+        assert_eq!(reply["ok"], false, "{command}: {reply}");
+        reply["error"].as_str().expect("it says why").to_owned()
+    }
+
+    fn state(&mut self, id: usize) -> String {
+        let status = self.expect_ok("status");
+        status["servers"][id - 1]["state"]
+            .as_str()
+            .expect("a word")
+            .to_owned()
+    }
+
+    fn leader(&mut self) -> usize {
+        let servers = self.expect_ok("wait")["servers"].clone();
+        let servers = servers.as_array().expect("a list");
+        let at = servers.iter().position(|server| server["state"] == "leading");
+        at.expect("that is what it waits for") + 1
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([format!("-{name}"), self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
     }
 
     fn wait_for_end(&mut self) -> ExitStatus {
@@ -88,79 +133,211 @@ impl Ensemble {
                 return status;
             }
             assert!(Instant::now() < deadline, "it does not end: {:#?}", self.seen);
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    fn expect_no_process_left(&self) {
-        let deadline = Instant::now() + DEADLINE;
-        for process in self.processes.values() {
-            // Nobody may have waited for it yet, so it may still be listed.
-            let stat = Path::new("/proc").join(process.to_string()).join("stat");
-            while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
-                assert!(Instant::now() < deadline, "process {process} is left");
-                std::thread::sleep(Duration::from_millis(10));
-            }
-        }
+    /// Waits for a clean end that leaves nothing.
+    fn expect_end(&mut self) {
+        assert_eq!(self.wait_for_end().code(), Some(0), "{:#?}", self.seen);
+        let left: Vec<_> = std::fs::read_dir(self.temporary.path())
+            .expect("it is there")
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }
 
-impl Drop for Ensemble {
+impl Drop for Dev {
     fn drop(&mut self) {
-        // Its servers end with it.
         let _ended = self.child.kill();
         let _ended = self.child.wait();
     }
 }
 
-fn signal(process: u32, name: &str) {
-    let sent = Command::new("kill")
-        .args([format!("-{name}"), process.to_string()])
-        .status();
-    assert!(sent.expect("kill runs").success());
+fn connect(address: &Value) -> Client {
+    let address: SocketAddr = address.as_str().expect("text").parse().expect("one address");
+    let until = Instant::now() + DEADLINE;
+    loop {
+        match Client::connect(address, 10_000) {
+            Ok(client) => return client,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[test]
-fn three_servers_elect_a_leader_another_when_it_dies_and_all_end_with_sigterm() {
-    let mut ensemble = Ensemble::start(&[]);
-    assert_eq!(ensemble.processes.len(), 3);
-    let connect = ensemble
-        .seen
-        .iter()
-        .find(|line| line.contains("connect"))
-        .expect("it says where");
+fn a_program_gets_one_server_by_one_line_and_commands_it() {
+    let (mut dev, first) = Dev::start_json(&[]);
+    assert_eq!(first["pid"], dev.child.id());
+    assert_eq!(first["version"], env!("CARGO_PKG_VERSION"));
+    let address = &first["connect"];
+    assert_eq!(
+        first["servers"],
+        json!([{"id": 1, "address": address, "state": "standalone", "connections": 0}])
+    );
+
+    let mut client = connect(address);
+    client.create("/mine", b"", CreateMode::Ephemeral).unwrap();
+    let session = client.session().id;
+    assert_eq!(dev.expect_ok("status")["sessions"], json!([session.to_string()]));
+    assert_eq!(dev.expect_ok(&format!("expire {session}"))["ended"], true);
+    assert_eq!(dev.expect_ok(&format!("expire {}", session.0))["ended"], false);
+    assert!(client.ping().is_err());
+    let mut client = connect(address);
+    assert_eq!(client.exists("/mine", false).unwrap(), None);
+
+    let session = client.session().id;
+    assert_eq!(dev.expect_ok(&format!("disconnect {session}"))["connections"], 1);
+    assert!(client.ping().is_err());
+    let server: SocketAddr = address.as_str().unwrap().parse().unwrap();
+    let mut client = Client::renew(server, client.session()).unwrap();
+    assert_eq!(dev.expect_ok("disconnect")["connections"], 1);
+    dev.expect_ok("cut");
+    assert!(Client::renew(server, client.session()).is_err());
+    dev.expect_ok("heal 1");
+    client = Client::renew(server, client.session()).unwrap();
+
+    dev.expect_ok("pause");
+    assert_eq!(dev.state(1), "paused");
+    assert!(dev.error("expire 1").contains("is paused"));
+    dev.expect_ok("resume 1");
+    client.ping().unwrap();
+    dev.expect_ok("kill 1");
+    assert_eq!(dev.state(1), "down");
+    assert!(client.ping().is_err());
+    dev.expect_ok("restart");
+    client = Client::renew(server, client.session()).expect("same port, same data");
+    client.ping().unwrap();
+
+    let gone = client.session().id.to_string();
+    drop(client);
+    let until = Instant::now() + DEADLINE;
+    while dev.expect_ok("status")["servers"][0]["connections"] != 0 {
+        assert!(Instant::now() < until);
+    }
+    dev.expect_ok("advance 60000");
+    while dev.expect_ok("status")["sessions"].to_string().contains(&gone) {
+        assert!(Instant::now() < until, "time does not pass");
+    }
+    dev.expect_ok("stop");
+    dev.expect_end();
+}
+
+#[test]
+fn what_is_no_command_is_answered_and_changes_nothing() {
+    let (mut dev, first) = Dev::start_json(&[]);
+    assert!(dev.error("help").contains("there are: status, kill N"));
+    assert!(dev.error("kill 2").contains("no server 2"));
+    assert!(dev.error("kill 0").contains("no server 0"));
+    assert!(dev.error("kill 1 1").contains("one word"));
+    assert!(dev.error("expire").contains("name a session"));
+    assert!(dev.error("expire x").contains("x is no session"));
+    assert!(dev.error("advance soon").contains("milliseconds"));
+    assert!(dev.error(&"x".repeat(4095)).contains("no command"));
+    dev.send("");
+    connect(&first["connect"]).ping().unwrap();
+    dev.expect_ok("stop");
+    dev.expect_end();
+}
+
+#[test]
+fn a_program_that_ends_takes_its_servers_with_it() {
+    let (mut dev, _) = Dev::start_json(&["--servers", "3"]);
+    drop(dev.stdin.take());
+    dev.expect_end();
+
+    // By SIGKILL, and somebody else still holds the pipe.
+    let mut parent = Command::new("sleep").arg("1000").spawn().unwrap();
+    let (mut dev, first) = Dev::start_json(&["--parent-pid", &parent.id().to_string()]);
+    connect(&first["connect"]).ping().unwrap();
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    dev.expect_end();
+
+    let mut dev = Dev::start(
+        &["--json", "--parent-pid", &parent.id().to_string()],
+        Stdio::piped(),
+    );
+    dev.expect_end();
+}
+
+#[test]
+fn a_program_gets_an_ensemble_and_kills_its_leader() {
+    let (mut dev, first) = Dev::start_json(&["--servers", "3"]);
+    assert_eq!(
+        first["connect"].as_str().unwrap().matches("127.0.0.1:").count(),
+        3
+    );
+    let leader = dev.leader();
+    let follower = leader % 3 + 1;
+    let mut client = connect(&first["servers"][follower - 1]["address"]);
+    client.create("/mine", b"", CreateMode::Ephemeral).unwrap();
+    assert!(dev.error("kill").contains("1 to 3"));
+    dev.expect_ok(&format!("kill {leader}"));
+    let next = dev.leader();
+    assert_ne!(next, leader);
+    assert_eq!(dev.state(leader), "down");
+    dev.expect_ok(&format!("restart {leader}"));
+    dev.expect_ok("wait");
+    assert_eq!(dev.state(leader), "following");
+
+    let session = client.session().id;
+    assert_eq!(dev.expect_ok(&format!("expire {session}"))["ended"], true);
+    let mut client = connect(&first["servers"][leader - 1]["address"]);
+    assert_eq!(client.exists("/mine", false).unwrap(), None);
+    assert!(dev.error("advance 1").contains("one time"));
+    dev.expect_ok("stop");
+    dev.expect_end();
+}
+
+#[test]
+fn a_person_is_told_who_leads_and_the_end_of_stdin_is_none() {
+    let mut dev = Dev::start(&["--port", "0"], Stdio::null());
+    let banner = dev.wait_for("runs an ensemble of 3 in");
+    let (_, home) = banner.rsplit_once(" in ").expect("it says where the data is");
+    assert!(Path::new(home.trim_end_matches('.')).starts_with(dev.temporary.path().canonicalize().unwrap()));
+    let connect = dev.wait_for("  connect");
     assert_eq!(connect.matches("127.0.0.1:").count(), 3, "{connect}");
-    let (_, home) = ensemble.seen[0]
-        .rsplit_once(" in ")
-        .expect("it says where the data is");
-    let home = Path::new(home.trim_end_matches('.')).to_owned();
-    assert!(home.is_dir());
-
-    let leader = ensemble.wait_for_leader(0);
-    let passed = ensemble.seen.len();
-    signal(ensemble.processes[&leader], "KILL");
-    // It may be told first that another leads.
-    assert_ne!(ensemble.wait_for_leader(passed), leader);
-    ensemble.wait_for(passed, &format!("server {leader} ended: signal: 9"));
-
-    signal(ensemble.child.id(), "TERM");
-    assert_eq!(ensemble.wait_for_end().code(), Some(0));
-    ensemble.expect_no_process_left();
-    assert!(!home.exists(), "what was temporary is gone");
+    dev.wait_for("  stop ");
+    dev.wait_for(" leads");
+    dev.signal("INT");
+    dev.expect_end();
 }
 
 #[test]
-fn servers_do_not_outlive_what_started_them_and_their_data_stays_where_asked() {
-    let home = tempfile::tempdir().unwrap();
-    let home_text = home.path().to_str().unwrap();
-    let mut ensemble = Ensemble::start(&["--servers", "2", "--data", home_text]);
-    ensemble.wait_for_leader(0);
-    signal(ensemble.child.id(), "KILL");
-    ensemble.expect_no_process_left();
-    let snapshots = home.path().join("server-1/data/version-2");
-    assert!(snapshots.is_dir());
+fn a_person_kills_and_restarts_servers_by_their_number() {
+    let mut dev = Dev::start(&["--servers", "1", "--port", "0"], Stdio::piped());
+    dev.wait_for("runs a server in");
+    dev.wait_for("server 1 serves");
+    dev.send("kill 1");
+    dev.wait_for("server 1 is down");
+    dev.send("status");
+    dev.wait_for("down, connections: 0");
+    dev.send("restart 1");
+    dev.wait_for("server 1 serves");
+    dev.send("expire 0x1");
+    dev.wait_for("there is no such session");
+    dev.send("jump");
+    dev.wait_for("error: there is no command jump");
+    dev.send("stop");
+    dev.expect_end();
+}
 
-    // Started again, it finds it.
-    let mut ensemble = Ensemble::start(&["--servers", "2", "--data", home_text]);
-    ensemble.wait_for_leader(0);
+#[test]
+fn data_stays_where_asked_and_is_found_again() {
+    let home = tempfile::tempdir().unwrap();
+    let arguments = ["--servers", "2", "--data", home.path().to_str().unwrap()];
+    let (mut dev, first) = Dev::start_json(&arguments);
+    let mut client = connect(&first["servers"][0]["address"]);
+    client.create("/kept", b"1", CreateMode::Persistent).unwrap();
+    dev.signal("KILL");
+    dev.wait_for_end();
+    assert!(home.path().join("server-1/version-2").is_dir());
+
+    let (mut dev, first) = Dev::start_json(&arguments);
+    let mut client = connect(&first["servers"][1]["address"]);
+    assert_eq!(client.get("/kept").unwrap().0, b"1");
+    dev.expect_ok("stop");
+    dev.expect_end();
 }

@@ -46,7 +46,7 @@ pub struct Ensemble {
     /// Held until the end, also while servers are down.
     _peer_ports: Vec<Port>,
     /// Removed after the servers have ended.
-    _dir: TempDir,
+    _dir: Option<TempDir>,
 }
 
 impl Ensemble {
@@ -85,10 +85,12 @@ impl Ensemble {
             peer_ports.extend([quorum, election]);
             members.insert(server_id(id), member);
         }
+        let mut uses_dir = false;
         let started = (1..=servers).map(|id| {
             let mut config = default_config(dir.path().join(format!("server-{id}")));
             config.ensemble = Some(ensemble_config(server_id(id), &members, &config));
             change(id, &mut config);
+            uses_dir |= config.storage.is_in(dir.path());
             let port = match config.client.port {
                 0 => Some(Port::reserve()?),
                 _ => None,
@@ -98,10 +100,11 @@ impl Ensemble {
             }
             Server::launch(config, port, None)
         });
+        let servers = started.collect::<Result<_, Error>>()?;
         let ensemble = Ensemble {
-            servers: started.collect::<Result<_, Error>>()?,
+            servers,
             _peer_ports: peer_ports,
-            _dir: dir,
+            _dir: uses_dir.then_some(dir),
         };
         for server in &ensemble.servers {
             server.wait_until_serving(PATIENCE)?;
@@ -139,14 +142,10 @@ impl Ensemble {
             let server = self.server(*id);
             server.is_running() && server.standing() == Some(Standing::Leading)
         };
-        let zxid = |id: &usize| {
-            self.server(*id)
-                .running("")
-                .ok()
-                .map(|running| running.last_zxid())
-        };
         // One that has lost its followers without knowing it yet is of an older epoch.
-        self.ids().filter(leads).max_by_key(zxid)
+        self.ids()
+            .filter(leads)
+            .max_by_key(|id| self.server(*id).last_zxid())
     }
 
     /// Waits until one server leads and the others that run are in step with it, and gives the leader's id.

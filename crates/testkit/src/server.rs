@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use oxkeeper_server::config::{FourLetterConfig, ServerConfig};
 use oxkeeper_server::{Running, ServeError};
-use oxkeeper_types::SessionId;
+use oxkeeper_types::{SessionId, Zxid};
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -72,7 +72,14 @@ struct State {
     address: SocketAddr,
 }
 
-/// A server that runs.
+impl State {
+    /// The server, unless it is down: killed, or ended by itself.
+    fn up(&self) -> Option<&Up> {
+        self.up.as_ref().filter(|up| !up.thread.is_finished())
+    }
+}
+
+/// A server that was started.
 #[derive(Debug)]
 struct Up {
     running: Running,
@@ -125,8 +132,8 @@ impl Server {
         if let Some(port) = &port {
             config.client.port = port.number;
         }
-        let is_temporary = config.storage.data_dir == dir.path();
-        Server::launch(config, port, is_temporary.then_some(dir))
+        let uses_dir = config.storage.is_in(dir.path());
+        Server::launch(config, port, uses_dir.then_some(dir))
     }
 
     /// Starts a server whose configuration is complete.
@@ -169,22 +176,22 @@ impl Server {
 
     /// What the server is at the moment; `None` while it is down.
     pub fn standing(&self) -> Option<Standing> {
-        Some(self.state().up.as_ref()?.running.standing())
+        Some(self.state().up()?.running.standing())
     }
 
     /// Whether the server is up and not paused.
     pub fn is_running(&self) -> bool {
-        self.state().up.as_ref().is_some_and(|up| up.paused.is_none())
+        self.state().up().is_some_and(|up| up.paused.is_none())
     }
 
-    /// Whether the server was killed and not started again.
+    /// Whether the server was killed, or ended by itself, and was not started again.
     pub fn is_down(&self) -> bool {
-        self.state().up.is_none()
+        self.state().up().is_none()
     }
 
     /// Whether the server is paused.
     pub fn is_paused(&self) -> bool {
-        self.state().up.as_ref().is_some_and(|up| up.paused.is_some())
+        self.state().up().is_some_and(|up| up.paused.is_some())
     }
 
     /// Waits until clients are served: at once for a server that stands alone; a member of an ensemble must be in
@@ -200,16 +207,21 @@ impl Server {
         })
     }
 
+    /// The newest txn that is applied; `None` while the server is down.
+    pub fn last_zxid(&self) -> Option<Zxid> {
+        Some(self.state().up()?.running.last_zxid())
+    }
+
     /// The sessions that live, lowest id first.
     pub fn sessions(&self) -> Vec<SessionId> {
         let state = self.state();
-        state.up.as_ref().map_or(Vec::new(), |up| up.running.sessions())
+        state.up().map_or(Vec::new(), |up| up.running.sessions())
     }
 
     /// How many connections of clients there are.
     pub fn connections(&self) -> usize {
         let state = self.state();
-        state.up.as_ref().map_or(0, |up| up.running.connections())
+        state.up().map_or(0, |up| up.running.connections())
     }
 
     /// The answer to a four-letter word, such as `wchs`.
@@ -383,7 +395,7 @@ impl Server {
         let state = self.state();
         let address = state.address;
         let not = |state| Error::NotRunning { address, state, what };
-        match &state.up {
+        match state.up() {
             None => Err(not("down")),
             Some(up) if up.paused.is_some() => Err(not("paused")),
             Some(up) => Ok(up.running.clone()),

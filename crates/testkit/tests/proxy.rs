@@ -13,9 +13,9 @@ const SILENCE: Duration = Duration::from_millis(100);
 
 /// A server, a proxy before it, and a client of the server itself.
 fn setting() -> (Server, Proxy, Client) {
-    let server = Server::start().unwrap();
-    let proxy = Proxy::start(server.address()).unwrap();
-    let direct = Client::connect(server.address(), TIMEOUT_MS).unwrap();
+    let server = Server::start().expect("it starts");
+    let proxy = Proxy::start(server.address()).expect("it starts");
+    let direct = Client::connect(server.address(), TIMEOUT_MS).expect("it serves");
     (server, proxy, direct)
 }
 

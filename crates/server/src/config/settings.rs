@@ -188,6 +188,11 @@ impl StorageConfig {
         self.log_dir.join("version-2")
     }
 
+    /// Whether anything is kept below `dir`.
+    pub fn is_in(&self, dir: &Path) -> bool {
+        self.data_dir.starts_with(dir) || self.log_dir.starts_with(dir)
+    }
+
     /// Whether snapshots and logs share one directory.
     pub fn is_one_directory(&self) -> bool {
         let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());

@@ -12,7 +12,7 @@
 //! - **Progress**: after the faults each contender gets its turn again.
 //! - **Nothing is left** when all have gone.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod support;
 
@@ -34,7 +34,7 @@ const LATCHES: usize = 2;
 
 /// The servers of a round.
 enum Servers {
-    One(Server),
+    One(Box<Server>),
     Three(Ensemble),
 }
 
@@ -316,7 +316,7 @@ fn round(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let is_forced = random.bool();
     let servers = match random.bool() {
-        true => Servers::One(Server::start().unwrap()),
+        true => Servers::One(Box::new(Server::start().unwrap())),
         false => Servers::Three(Ensemble::start(3).unwrap()),
     };
     let ledger = Arc::new(Ledger::default());

@@ -10,6 +10,10 @@
 //! Everything runs on Tokio, no user code runs on the client's own task, and every future can be dropped at every
 //! point: what it made in the ensemble is then removed in the background.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod contend;
 mod election;
 mod error;

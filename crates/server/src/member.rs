@@ -262,7 +262,3 @@ fn describe(reason: Reason) -> String {
         Reason::Fault(PeerFault::Unexpected) => "the leader sent a packet out of place".to_owned(),
     }
 }
-
-#[cfg(test)]
-#[path = "member_tests.rs"]
-mod tests;

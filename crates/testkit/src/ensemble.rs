@@ -65,8 +65,21 @@ impl Ensemble {
     /// As [`Ensemble::start`], and when a server cannot use what was set.
     pub fn start_with(
         servers: usize,
+        change: impl FnMut(usize, &mut ServerConfig),
+    ) -> Result<Ensemble, Error> {
+        Ensemble::start_with_observers(servers, 0, change)
+    }
+
+    /// As [`Ensemble::start_with`], with some servers more that have no vote. They have the ids after the others.
+    ///
+    /// # Errors
+    /// As [`Ensemble::start_with`].
+    pub fn start_with_observers(
+        participants: usize,
+        observers: usize,
         mut change: impl FnMut(usize, &mut ServerConfig),
     ) -> Result<Ensemble, Error> {
+        let servers = participants + observers;
         let dir = TempDir::with_prefix("oxkeeper-").map_err(io_error("a temporary directory"))?;
         let mut peer_ports = Vec::new();
         let mut members = BTreeMap::new();
@@ -78,7 +91,7 @@ impl Ensemble {
                 election_port: election.number,
             };
             let member = Member {
-                is_observer: false,
+                is_observer: id > participants,
                 addresses: vec![address],
                 client: None,
             };
@@ -106,9 +119,7 @@ impl Ensemble {
             _peer_ports: peer_ports,
             _dir: uses_dir.then_some(dir),
         };
-        for server in &ensemble.servers {
-            server.wait_until_serving(PATIENCE)?;
-        }
+        ensemble.wait_for_leader()?;
         Ok(ensemble)
     }
 
@@ -156,8 +167,8 @@ impl Ensemble {
         let what = || format!("no server led: {:?}", self.standings());
         wait_until(PATIENCE, what, || {
             let mut running = self.servers.iter().filter(|server| server.is_running());
-            let all_serve = running.all(|server| server.running("").is_ok_and(|of| of.serves_clients()));
-            Ok(self.leader().filter(|_| all_serve))
+            let all_follow = running.all(|server| server.standing() != Some(Standing::Looking));
+            Ok(self.leader().filter(|_| all_follow))
         })
     }
 
@@ -226,7 +237,13 @@ fn ensemble_config(
     members: &BTreeMap<ServerId, Member>,
     config: &ServerConfig,
 ) -> EnsembleConfig {
-    let quorum = QuorumVerifier::majority(members.keys().copied(), []);
+    let ids_of = |observers: bool| {
+        let its = members
+            .iter()
+            .filter(move |(_, member)| member.is_observer == observers);
+        its.map(|(id, _)| *id)
+    };
+    let quorum = QuorumVerifier::majority(ids_of(false), ids_of(true));
     EnsembleConfig {
         tick_ms: u64::from(config.session.tick_time_ms),
         init_limit_ticks: INIT_LIMIT_TICKS,

@@ -1,14 +1,10 @@
 //! A client that does not read must not keep its place for ever.
 
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::process::{ServerOptions, ServerProcess, ServerProgram};
-use oxkeeper_testkit::{Client, CreateMode};
+use oxkeeper_testkit::{Client, CreateMode, Server};
 use oxkeeper_types::{ReadRequest, SessionId, WriteRequest, Zxid};
 use oxkeeper_wire::{ConnectRequest, Request, encode_request};
 use socket2::{Domain, Socket, Type};
@@ -18,9 +14,7 @@ const READS: i32 = 12;
 
 #[test]
 fn a_client_that_closes_its_session_and_does_not_read_loses_its_connection() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = ServerProgram::Oxkeeper(PathBuf::from(env!("CARGO_BIN_EXE_oxkeeper")));
-    let server = ServerProcess::start(ServerOptions::new(program, dir.path()).set("tickTime", 250)).unwrap();
+    let server = Server::start().unwrap();
     let mut client = Client::connect(server.address(), 30_000).unwrap();
     client
         .create("/large", &vec![b'x'; 1_000_000], CreateMode::Persistent)

@@ -16,6 +16,9 @@ pub(crate) const EXIT_UNKNOWN_COMMAND: u8 = 127;
 /// The exit code after Ctrl-C, as of any program that SIGINT ended.
 pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
+/// The code of the failure that is not told.
+pub(crate) const READER_GONE: &str = "ReaderGone";
+
 /// What is told when a command fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -54,9 +57,11 @@ impl Failure {
         Failure::new("Usage", message).hint(format!("usage: {usage}"))
     }
 
-    /// Nobody reads the output any more.
+    /// The output cannot be written. That its reader has gone, as after `| head`, is no news to anybody.
     pub(crate) fn output(error: &std::io::Error) -> Failure {
-        Failure::new("Output", format!("the output cannot be written: {error}"))
+        let message = format!("the output cannot be written: {error}");
+        let gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Failure::new(if gone { READER_GONE } else { "Output" }, message)
     }
 
     /// There is no session.

@@ -149,7 +149,7 @@ async fn prompt(shell: &Shell) -> String {
     // Whatever it is by then is shown.
     let _ = timeout(PROMPT_WAIT, decided).await;
     let word = state_word(&shell.connection().borrow());
-    format!("[zk: {}({word}) {}] ", escape(&shell.servers), shell.lines.len())
+    format!("[zk: {}({word}) {}] ", escape(&shell.servers), shell.count)
 }
 
 fn styled(prompt: &str, output: Output) -> Cow<'_, str> {

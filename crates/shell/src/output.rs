@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use zookeeper_client::Stat;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, READER_GONE};
 
 /// How results and failures are printed.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,9 @@ impl Output {
 
     /// Prints a failure to stderr.
     pub(crate) fn failure(&self, failure: &Failure) {
+        if failure.code == READER_GONE {
+            return;
+        }
         let text = if self.json {
             json_line(&failure.json())
         } else if self.error_colours {

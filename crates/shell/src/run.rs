@@ -1,5 +1,6 @@
 //! Running commands.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use zookeeper_client::{
-    Acl, Acls, AuthId, Client, CreateMode, EnsembleUpdate, Error, Permission, SessionState, Stat,
+    Acl, Acls, AuthId, Client, CreateMode, EnsembleUpdate, Error, EventType, Permission, SessionState, Stat,
 };
 
 use base64::Engine as _;
@@ -20,10 +21,15 @@ use crate::quota;
 use crate::session::{ConnectOptions, Events, Session, event_forms};
 use crate::{transfer, walk};
 
+/// How many commands are kept for `redo`.
+const HISTORY_MAX: usize = 1000;
 /// How many commands `history` shows besides itself, as zkCli.
 const HISTORY_SHOWN: usize = 10;
 /// How long to wait before the servers are asked again while the first connection is not made.
 const CONNECT_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long `connect` waits for the session before it lets the next command do so.
+const CONNECT_WAIT: Duration = Duration::from_secs(1);
 
 /// What there is of a session.
 #[derive(Clone)]
@@ -46,8 +52,10 @@ pub(crate) struct Shell {
     pub(crate) servers: String,
     options: ConnectOptions,
     connection: watch::Sender<Connection>,
-    /// The commands of this run, for `history` and `redo`.
-    pub(crate) lines: Vec<String>,
+    /// The last commands of this run, for `history` and `redo`.
+    lines: VecDeque<String>,
+    /// How many commands there were in all; the last one kept has this number less one.
+    pub(crate) count: usize,
     /// Set by `quit`.
     pub(crate) quits: bool,
 }
@@ -61,7 +69,8 @@ impl Shell {
             servers: servers.to_owned(),
             options,
             connection: watch::Sender::new(Connection::Closed),
-            lines: Vec::new(),
+            lines: VecDeque::new(),
+            count: 0,
             quits: false,
         };
         shell.begin();
@@ -154,15 +163,18 @@ impl Shell {
         if line.is_empty() {
             return Ok(());
         }
-        self.lines.push(line.to_owned());
+        if self.lines.len() == HISTORY_MAX {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line.to_owned());
+        self.count += 1;
         let mut command = self.read(line)?;
         if let Command::Redo { number } = command {
-            let again = self
-                .lines
-                .get(number)
-                .filter(|_| number + 1 < self.lines.len())
-                .cloned();
-            let again = again.ok_or_else(|| {
+            let index = number.checked_sub(self.count - self.lines.len());
+            let again = index
+                .filter(|index| index + 1 < self.lines.len())
+                .and_then(|index| self.lines.get(index));
+            let again = again.cloned().ok_or_else(|| {
                 Failure::new("Usage", "Command index out of range").hint("`history` shows the numbers")
             })?;
             command = self.read(&again)?;
@@ -170,7 +182,7 @@ impl Shell {
                 return Err(Failure::new("Usage", "No redoing redos").hint("redo the command itself"));
             }
             self.output.note(&again);
-            if let Some(last) = self.lines.last_mut() {
+            if let Some(last) = self.lines.back_mut() {
                 *last = again;
             }
         }
@@ -198,7 +210,15 @@ impl Shell {
                     self.servers = servers;
                 }
                 self.begin();
-                output.done(&json!({ "connecting": self.servers }))
+                let mut connection = self.connection();
+                let decided = connection.wait_for(|state| !matches!(state, Connection::Connecting));
+                // Most mistakes show at once; else the next command waits for the session.
+                if let Ok(Ok(state)) = tokio::time::timeout(CONNECT_WAIT, decided).await
+                    && let Connection::Failed(failure) = &*state
+                {
+                    return Err(failure.clone());
+                }
+                output.done(&json!({ "connect": self.servers }))
             }
             Command::Help { command } => help(output, command.as_deref()),
             Command::History => self.history(),
@@ -231,7 +251,8 @@ impl Shell {
 
     fn history(&self) -> Outcome {
         let first = self.lines.len().saturating_sub(HISTORY_SHOWN + 1);
-        for (number, line) in self.lines.iter().enumerate().skip(first) {
+        for (index, line) in self.lines.iter().enumerate().skip(first) {
+            let number = self.count - self.lines.len() + index;
             self.output.result(
                 &format!("{number} - {}", escape(line)),
                 &json!({ "number": number, "line": line }),
@@ -797,36 +818,30 @@ async fn watch(client: &Client, output: Output, path: &str, data: bool, count: O
     let failure = |error: Error| Failure::of(&error, path);
     let mode = zookeeper_client::AddWatchMode::PersistentRecursive;
     let mut watcher = client.watch(path, mode).await.map_err(failure)?;
-    let mut states = client.state_watcher();
     output.note(&format!("watching {}, Ctrl-C ends", escape(path)));
     let mut left = count;
-    let mut was_lost = false;
     while left != Some(0) {
-        let event = tokio::select! {
-            event = watcher.changed() => event,
-            state = states.changed() => {
-                if state == SessionState::Disconnected {
-                    was_lost = true;
-                    output.note("the connection is lost: events may be missed until it is back");
-                } else if was_lost && !state.is_terminated() {
-                    was_lost = false;
-                    // As Session::renew_persistent_watches.
-                    watcher = client.watch(path, mode).await.map_err(failure)?;
-                    output.note("connected again");
-                }
+        let event = watcher.changed().await;
+        match (event.event_type, event.session_state) {
+            (EventType::Session, SessionState::Disconnected) => {
+                output.note("the connection is lost; what happens until it is back is not seen");
                 continue;
             }
-        };
-        if event.event_type == zookeeper_client::EventType::Session {
-            if event.session_state.is_terminated() {
+            (EventType::Session, state) if state.is_terminated() => {
                 return Err(failure(Error::SessionExpired));
             }
-            continue;
+            (EventType::Session, _) => {
+                // As Session::renew_persistent_watches.
+                drop(client.watch(path, mode).await.map_err(failure)?);
+                output.note("connected again");
+                continue;
+            }
+            _ => {}
         }
         let (mut shown, mut value) = event_forms(&event);
         let has_data = matches!(
             event.event_type,
-            zookeeper_client::EventType::NodeCreated | zookeeper_client::EventType::NodeDataChanged
+            EventType::NodeCreated | EventType::NodeDataChanged
         );
         if data && has_data {
             match client.get_data(&event.path).await {

@@ -104,6 +104,15 @@ impl WatchKind {
         }
     }
 
+    /// How a persistent one is asked for.
+    fn add_mode(self) -> Option<AddWatchMode> {
+        match self {
+            WatchKind::Data | WatchKind::Children => None,
+            WatchKind::Persistent => Some(AddWatchMode::Persistent),
+            WatchKind::PersistentRecursive => Some(AddWatchMode::PersistentRecursive),
+        }
+    }
+
     /// The event that zkCli prints when such a watch is removed.
     fn removed(self) -> &'static str {
         match self {
@@ -305,19 +314,17 @@ impl Session {
     }
 
     /// Registers the persistent watches again. The client does so after it found a server again for one-shot watches
-    /// only: in 0.11.2 its request for the others always leaves them out.
-    async fn renew_persistent_watches(self: &Arc<Session>) {
-        let persistent: Vec<(String, WatchKind)> = lock(&self.watches)
+    /// only: in 0.11.2 its request for the others always leaves them out. Its own watchers are still there, and the new
+    /// ones can go at once: the server's watch stays as long as one of a path does.
+    async fn renew_persistent_watches(&self) {
+        let persistent: Vec<(String, AddWatchMode)> = lock(&self.watches)
             .list
             .iter()
-            .filter(|watch| matches!(watch.kind, WatchKind::Persistent | WatchKind::PersistentRecursive))
-            .map(|watch| (watch.path.clone(), watch.kind))
+            .filter_map(|watch| Some((watch.path.clone(), watch.kind.add_mode()?)))
             .collect();
-        for (path, kind) in persistent {
+        for (path, mode) in persistent {
             // A session that is lost again meanwhile is renewed again, and an ended one has no watches.
-            let _ = self
-                .add_watch(&path, kind == WatchKind::PersistentRecursive)
-                .await;
+            let _ = self.client.watch(&path, mode).await;
         }
     }
 }
@@ -329,18 +336,17 @@ async fn follow_states(session: Weak<Session>, events: Arc<Events>) {
     };
     let mut state = states.state();
     events.say_state(state);
-    let mut was_lost = false;
     while !state.is_terminated() {
         state = states.changed().await;
-        events.say_state(state);
-        if state == SessionState::Disconnected {
-            was_lost = true;
-        } else if was_lost && !state.is_terminated() {
-            was_lost = false;
-            if let Some(session) = session.upgrade() {
-                session.renew_persistent_watches().await;
-            }
+        // Whatever was between, a change to such a state is a new connection.
+        let connected = matches!(
+            state,
+            SessionState::SyncConnected | SessionState::ConnectedReadOnly
+        );
+        if let Some(session) = session.upgrade().filter(|_| connected) {
+            session.renew_persistent_watches().await;
         }
+        events.say_state(state);
     }
 }
 

@@ -24,6 +24,12 @@ pub enum Error {
     /// A value that the recipe cannot work with.
     #[error("{0}")]
     BadArgument(&'static str),
+    /// A value that its validation refuses, and why.
+    #[error("not a good value: {0}")]
+    Invalid(String),
+    /// More than a limit of the recipe allows.
+    #[error("{0}")]
+    TooLarge(&'static str),
 }
 
 impl Error {

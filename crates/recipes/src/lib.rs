@@ -14,25 +14,37 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod cache;
+mod config;
 mod contend;
+mod discovery;
 mod election;
 mod error;
 mod hold;
 mod multi_lock;
 mod mutex;
+mod persistent_node;
 mod read_write_lock;
 mod revoke;
 mod semaphore;
 pub mod sequence;
 mod session;
 mod simple_lock;
+mod task;
 pub mod znode;
 
+pub use cache::{Cache, CacheLimits, CacheState, Change, Node, Nodes, Scope, Update, Updates};
+pub use config::{Config, ConfigProblem, Good, Values};
+pub use discovery::{
+    Balance, Discovery, DownPolicy, Instances, Picked, Registration, ServiceCache, ServiceInstance,
+    ServiceProvider, ServiceType, UriPart, UriSpec, Weight,
+};
 pub use election::{LeaderLatch, LeaderSelector, LeadershipListener, Participant};
 pub use error::{Error, Result};
 pub use hold::{FencingToken, Hold, Revoked};
 pub use multi_lock::{InterProcessMultiLock, MultiGuard};
 pub use mutex::{InterProcessMutex, MutexGuard};
+pub use persistent_node::{GroupMember, PersistentNode, Placement};
 pub use read_write_lock::{InterProcessReadWriteLock, ReadGuard, WriteGuard};
 pub use revoke::attempt_revoke;
 pub use semaphore::{InterProcessSemaphore, InterProcessSemaphoreMutex, Lease};

@@ -137,6 +137,27 @@ fn a_session_lives_while_its_learner_hears_from_it_and_ends_when_it_does_not() {
 }
 
 #[test]
+fn a_session_ends_at_once_when_whoever_runs_the_leader_wants_that_and_a_learner_cannot() {
+    let mut world = World::new(3, 0);
+    let (follower, leader) = (world.follower(0), world.leader());
+    let owner = world.connect(follower);
+    let other = world.connect(leader);
+    assert_eq!(world.call(owner, &ephemeral("/e")), "1=/e");
+    let id = world.session_id(owner);
+    let before = world.last_processed(leader);
+    world.expire(follower, id);
+    assert_eq!(world.closed(owner), None);
+    assert_eq!(world.last_processed(leader), before, "nothing was proposed");
+    world.expire(leader, id);
+    world.expire(leader, id);
+    world.expire(leader, SessionId(77));
+    assert_eq!(world.closed(owner), Some(CloseReason::SessionExpired));
+    assert_eq!(world.last_processed(leader), before.next(), "one txn");
+    let gone = world.call(other, &get("/e"));
+    assert!(gone.ends_with(":-101"), "the ephemeral is left: {gone}");
+}
+
+#[test]
 fn a_session_moves_between_servers_and_its_old_connection_has_no_say() {
     let mut world = World::new(3, 0);
     let (leader, a, b) = (world.leader(), world.follower(0), world.follower(1));

@@ -222,6 +222,13 @@ impl World {
         self.held = None;
     }
 
+    /// Whoever runs the server wants a session to end.
+    pub(crate) fn expire(&mut self, at: usize, session: SessionId) {
+        let event = Event::ExpireSession { session };
+        self.servers[at].core.handle_event(self.now, event);
+        self.run();
+    }
+
     pub(crate) fn last_processed(&self, at: usize) -> Zxid {
         self.servers[at].shared.replica.read().last_processed
     }

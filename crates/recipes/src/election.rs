@@ -178,7 +178,7 @@ impl LeaderLatch {
         participants(&self.keeper.live_session().await, &self.queue).await
     }
 
-    /// Leaves the election, and waits until the znode is gone.
+    /// Leaves the election. A leader's znode is gone then; that of one who waited goes in the background.
     ///
     /// # Errors
     /// As [`Hold::release`], and those that ended the election before.

@@ -51,10 +51,14 @@ impl From<zookeeper_client::Error> for Error {
 /// Whether the connection broke before the reply came, so that the request was done or not.
 ///
 /// The client says `ConnectionLoss` when a connection was closed, but gives the system's own error when it was
-/// reset, and one with a message when nothing came for too long.
+/// reset, and one with a message when nothing came for too long. A server that says the session has moved to
+/// another one has done nothing, and closes the connection.
 pub(crate) fn is_connection_loss(error: &zookeeper_client::Error) -> bool {
     use zookeeper_client::Error as E;
-    matches!(error, E::ConnectionLoss | E::Custom(_) | E::Timeout)
+    matches!(
+        error,
+        E::ConnectionLoss | E::Custom(_) | E::Timeout | E::SessionMoved
+    )
 }
 
 /// Whether no request of this session will ever succeed again.

@@ -113,8 +113,9 @@ impl Session {
     /// Outside of a Tokio runtime.
     pub fn new(client: Client) -> Session {
         let runtime = Handle::current();
+        // Nothing is known before the first probe is answered.
         let (sender, seen) = watch::channel(Seen {
-            state: ConnectionState::Connected,
+            state: ConnectionState::Suspended,
             suspensions: 0,
             losses: 0,
             contact: Instant::now(),
@@ -289,7 +290,7 @@ fn suspended_after(timeout: Duration) -> Duration {
 async fn probe(client: Client, sender: watch::Sender<Seen>) {
     let timeout = client.session_timeout();
     let mut states = client.state_watcher();
-    let mut disturbed = states.peek_state() != SessionState::SyncConnected;
+    let mut disturbed = false;
     loop {
         if disturbed {
             publish(&sender, ConnectionState::Suspended);

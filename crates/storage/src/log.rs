@@ -374,8 +374,8 @@ impl LogFile {
                     .max(self.padded.min((self.written + ZEROS_AHEAD) & !4095)),
                 false => self.written,
             };
-            let zeros = self.zeroed - self.written;
-            self.buffer.resize(self.buffer.len() + zeros as usize, 0);
+            let zeros = usize::try_from(self.zeroed - self.written).expect("at most ZEROS_AHEAD");
+            self.buffer.resize(self.buffer.len() + zeros, 0);
         }
         file.write_at(begin, &self.buffer)
             .map_err(StorageError::io(&path, "write to"))?;

@@ -102,7 +102,7 @@ impl TinyDisk {
     }
 
     /// The command that runs another in its own place, where it sees the disk; for
-    /// [`crate::ServerOptions::wrapper`].
+    /// [`crate::process::ServerOptions::wrapper`].
     pub fn wrapper(&self) -> Vec<OsString> {
         [
             "nsenter".into(),

@@ -14,6 +14,7 @@ import org.apache.curator.framework.recipes.locks.InterProcessReadWriteLock;
 import org.apache.curator.framework.recipes.locks.InterProcessSemaphoreMutex;
 import org.apache.curator.framework.recipes.locks.InterProcessSemaphoreV2;
 import org.apache.curator.framework.recipes.locks.Lease;
+import org.apache.curator.framework.recipes.locks.Revoker;
 import org.apache.curator.retry.RetryNTimes;
 import org.apache.zookeeper.CreateMode;
 
@@ -31,11 +32,20 @@ final class Contender {
         client.start();
         name = arguments[1];
         if (arguments[2].equals("hold")) {
-            new InterProcessMutex(client, arguments[3]).acquire();
+            InterProcessMutex mutex = new InterProcessMutex(client, arguments[3]);
+            CountDownLatch asked = new CountDownLatch(1);
+            mutex.makeRevocable(held -> asked.countDown());
+            mutex.acquire();
             System.out.println("held");
-            Thread.sleep(Long.MAX_VALUE);
+            asked.await();
+            System.out.println("asked");
+            mutex.release();
         }
-        for (int at = 4; at < arguments.length; at++) {
+        if (arguments[2].equals("revoke")) {
+            InterProcessMutex mutex = new InterProcessMutex(client, arguments[3]);
+            Revoker.attemptRevoke(client, mutex.getParticipantNodes().iterator().next());
+        }
+        for (int at = 4; arguments[2].equals("play") && at < arguments.length; at++) {
             String[] kind = arguments[at].split("=");
             String peers = "/peers" + kind[1];
             client.create().withMode(CreateMode.PERSISTENT_SEQUENTIAL).forPath(peers + "/p-");

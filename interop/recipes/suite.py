@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 from kazoo.client import KazooClient
 
@@ -19,9 +20,9 @@ def main(cluster, rust, java, python):
     client = KazooClient(cluster)
     client.start()
     contend(client, cluster, programs)
-    take_over(cluster, programs)
+    take_over(client, cluster, programs)
     client.stop()
-    print(f"{len(WITH_CURATOR)} recipes contend with Curator's and {len(WITH_KAZOO)} with kazoo's; all take over")
+    print(f"{len(WITH_CURATOR)} recipes contend with Curator's and {len(WITH_KAZOO)} with kazoo's; all take over, and let go when asked")
 
 
 def contend(client, cluster, programs):
@@ -54,30 +55,47 @@ def contend(client, cluster, programs):
             assert not client.get_children("/inside" + path)
 
 
-def take_over(cluster, programs):
+def take_over(client, cluster, programs):
     """Each waits for the one before it, whose process is killed without a word."""
     for foreign in ("java", "python"):
         holder = Holder(programs["rust"], cluster, "/held-" + foreign)
         assert holder.held.wait(30), "the first does not hold"
         for program in (foreign, "rust"):
             waiter = Holder(programs[program], cluster, "/held-" + foreign)
-            assert not waiter.held.wait(1.5), f"{program} holds beside another"
+            deadline = time.monotonic() + 30
+            while len(client.get_children("/held-" + foreign)) < 2:
+                assert time.monotonic() < deadline, f"{program} does not queue up"
+                time.sleep(0.01)
+            assert not waiter.held.wait(0.3), f"{program} holds beside another"
             holder.kill()
             assert waiter.held.wait(30), f"{program} does not take over"
             holder = waiter
+        if foreign == "java":
+            revoke(holder, cluster, programs)
         holder.kill()
+
+
+def revoke(ours, cluster, programs):
+    """Curator's asks ours to let go, then ours Curator's."""
+    path = "/held-java"
+    theirs = Holder(programs["java"], cluster, path)
+    for holder, asker in ((ours, "java"), (theirs, "rust")):
+        assert holder.held.wait(30), "not held"
+        assert subprocess.run([*programs[asker], cluster, "r", "revoke", path], timeout=30).returncode == 0
+        assert holder.asked.wait(30), f"does not hear that {asker} asks"
+    theirs.process.wait(30)
 
 
 class Holder:
     def __init__(self, program, cluster, path):
         self.held = threading.Event()
+        self.asked = threading.Event()
         self.process = subprocess.Popen([*program, cluster, "h", "hold", path], stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
         for line in self.process.stdout:
-            if line.strip() == "held":
-                self.held.set()
+            {"held": self.held, "asked": self.asked}[line.strip()].set()
 
     def kill(self):
         self.process.kill()

@@ -2,7 +2,8 @@
 //! and kazoo.
 //!
 //! ```sh
-//! contender CLUSTER NAME hold PATH                     # takes the mutex, says `held`, and keeps it
+//! contender CLUSTER NAME hold PATH                     # takes the mutex, says `held`, keeps it until it is `asked`
+//! contender CLUSTER NAME revoke PATH                   # asks the holder to let go
 //! contender CLUSTER NAME play ROUNDS KIND=PATH=PEERS…  # so many rounds of each kind, with so many contenders each
 //! ```
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use oxkeeper_recipes::{
     InterProcessMutex, InterProcessReadWriteLock, InterProcessSemaphore, InterProcessSemaphoreMutex,
-    LeaderLatch, LeaderSelector, SessionKeeper,
+    LeaderLatch, LeaderSelector, SessionKeeper, attempt_revoke,
 };
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -26,7 +27,7 @@ async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let [cluster, name, what, rest @ ..] = arguments.as_slice() else {
-        return Err("CLUSTER NAME hold|play …".into());
+        return Err("CLUSTER NAME hold|revoke|play …".into());
     };
     let connector = Client::connector().with_session_timeout(Duration::from_secs(2));
     let keeper = SessionKeeper::with(connector, cluster, |session| session).await?;
@@ -34,7 +35,14 @@ async fn main() -> Result<(), Failure> {
         ("hold", [path]) => {
             let guard = InterProcessMutex::new(&keeper.session(), path)?.acquire().await?;
             println!("held");
-            Err(guard.revoked().await.into())
+            guard.run(guard.asked_to_let_go()).await?;
+            println!("asked");
+            Ok(guard.release().await?)
+        }
+        ("revoke", [path]) => {
+            let session = keeper.session();
+            let holder = InterProcessMutex::new(&session, path)?.participants().await?;
+            Ok(attempt_revoke(&session, holder.first().ok_or("nobody holds it")?).await?)
         }
         ("play", [rounds, kinds @ ..]) => {
             for kind in kinds {

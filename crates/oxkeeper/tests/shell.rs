@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Client, CreateMode, Ensemble, Server};
+use oxkeeper_testkit::{Client, CreateMode, Ensemble, Fault, Frame, OpCode, Proxy, Server};
 
 /// How long anything may take on a busy machine before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -366,6 +366,38 @@ fn an_import_that_a_leader_s_death_breaks_goes_on_where_it_was() {
     }
     assert!(exports[0] == exports[1], "the copy is not the source");
     assert_eq!(exports[0].lines().count(), COUNT + 2);
+}
+
+#[test]
+fn what_only_reads_goes_on_after_a_cut_connection() {
+    let server = Server::start().expect("a server starts");
+    let mut client = Client::connect(server.address(), 30_000).expect("it connects");
+    client
+        .create("/tree", b"", CreateMode::Persistent)
+        .expect("it is created");
+    for number in 0..200 {
+        client
+            .create(&format!("/tree/{number:03}"), b"x", CreateMode::Persistent)
+            .expect("it is created");
+    }
+    let proxy = Proxy::start(server.address()).expect("a proxy starts");
+    let (direct, cut) = (&server.connect_string(), &proxy.connect_string());
+    let commands: [&[&str]; 3] = [
+        &["ls", "-R", "/tree"],
+        &["tree", "/tree"],
+        &["export", "-", "/tree"],
+    ];
+    let operations = [OpCode::GetChildren, OpCode::GetChildren2, OpCode::GetAcl];
+    for (words, op) in commands.into_iter().zip(operations) {
+        let mut seen = 0;
+        let in_the_middle = move |frame: &Frame<'_>| {
+            seen += usize::from(frame.is_reply(op));
+            seen == 70
+        };
+        let hits = proxy.fault_once(in_the_middle, Fault::CutBefore);
+        assert_eq!(done(cut, words), done(direct, words), "{words:?}");
+        assert_eq!(hits.count(), 1, "{words:?} was cut off once");
+    }
 }
 
 #[test]

@@ -146,9 +146,13 @@ impl Failure {
                 keeper("Unimplemented"),
                 "this server is too old for it or has it switched off; `oxkeeper status` shows its release".to_owned(),
             ),
-            Error::ConnectionLoss | Error::NoHosts | Error::Timeout => (
+            Error::ConnectionLoss | Error::NoHosts | Error::Timeout | Error::Custom(_) => (
                 "ConnectionLoss",
-                keeper("ConnectionLoss"),
+                match error {
+                    // What the operating system said, or which time ran out.
+                    Error::Custom(cause) => format!("{} ({})", keeper("ConnectionLoss"), escape(&cause.to_string())),
+                    _ => keeper("ConnectionLoss"),
+                },
                 "no server answers, and what was asked may or may not be done; `oxkeeper status -server …` asks each server"
                     .to_owned(),
             ),

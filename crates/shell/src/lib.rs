@@ -4,6 +4,7 @@
 //! It speaks to servers through the crate `zookeeper-client` alone. What that cannot do, the shell does not either:
 //! null data is empty data to it.
 
+mod acl;
 mod arguments;
 mod command;
 mod failure;

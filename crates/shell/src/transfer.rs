@@ -13,11 +13,12 @@ use oxkeeper_types::ROOT_PATH;
 use serde_json::{Value, json};
 use zookeeper_client::{Acl, Acls, Client, CreateMode, Error};
 
+use crate::acl::{acl_json, parse_acl};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, escape, insert_data, json_line};
 use crate::progress::Progress;
-use crate::run::{acl_json, checked, parse_acl};
-use crate::walk::{REQUESTS_AT_ONCE, children_of};
+use crate::run::checked;
+use crate::walk::{REQUESTS_AT_ONCE, children_of, or_again};
 
 const FORMAT: &str = "oxkeeper-export";
 const FORMAT_VERSION: u64 = 1;
@@ -85,7 +86,9 @@ impl<'a> Source<'a> {
         let mut znodes = Vec::with_capacity(batch.len());
         let mut children = Vec::new();
         for (((below, path), (data, acl)), names) in batch.into_iter().zip(&paths).zip(asked).zip(names) {
-            let found = match (data.await, acl.await) {
+            let data = or_again(data.await, || self.client.get_data(path)).await;
+            let acl = or_again(acl.await, || self.client.get_acl(path)).await;
+            let found = match (data, acl) {
                 (Ok(data), Ok(acl)) => Ok((data, acl)),
                 (Err(error), _) | (_, Err(error)) => Err(error),
             };

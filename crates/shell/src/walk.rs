@@ -16,6 +16,25 @@ pub(crate) const REQUESTS_AT_ONCE: usize = 64;
 /// How many bytes of paths a transaction of deletes may have; servers take 1 MiB unless they are told otherwise.
 const BATCH_BYTES: usize = 256 * 1024;
 
+/// How often a read is asked again when its answer is lost with the connection.
+const TRIES_MAX: usize = 5;
+
+/// The outcome of a read that may have been lost with its connection: then it is asked again. The client sends it when it
+/// has found a server, or fails when the session is over.
+pub(crate) async fn or_again<T, F>(first: Result<T, Error>, ask: impl Fn() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let mut outcome = first;
+    for _ in 1..TRIES_MAX {
+        if !matches!(outcome, Err(Error::ConnectionLoss | Error::Custom(_))) {
+            break;
+        }
+        outcome = ask().await;
+    }
+    outcome
+}
+
 /// The path of a child.
 pub(crate) fn child(path: &str, name: &str) -> String {
     if path == ROOT_PATH {
@@ -31,11 +50,13 @@ pub(crate) async fn children_of(client: &Client, paths: &[String]) -> Outcome<Ve
     let asked: Vec<_> = paths.iter().map(|path| client.list_children(path)).collect();
     let mut found = Vec::with_capacity(asked.len());
     for (path, answer) in paths.iter().zip(asked) {
-        found.push(match answer.await {
-            Ok(names) => Some(names),
-            Err(Error::NoNode) => None,
-            Err(error) => return Err(Failure::of(&error, path)),
-        });
+        found.push(
+            match or_again(answer.await, || client.list_children(path)).await {
+                Ok(names) => Some(names),
+                Err(Error::NoNode) => None,
+                Err(error) => return Err(Failure::of(&error, path)),
+            },
+        );
     }
     Ok(found)
 }
@@ -130,15 +151,14 @@ pub(crate) async fn list(session: &Arc<Session>, output: Output, root: &str, wat
     let mut open = vec![root.to_owned()];
     while let Some(path) = open.pop() {
         let names = if watch {
-            client
-                .list_and_watch_children(&path)
-                .await
-                .map(|(names, watcher)| {
-                    session.keep_child_watch(&path, watcher);
-                    names
-                })
+            let ask = || client.list_and_watch_children(&path);
+            or_again(ask().await, ask).await.map(|(names, watcher)| {
+                session.keep_child_watch(&path, watcher);
+                names
+            })
         } else {
-            client.list_children(&path).await
+            let ask = || client.list_children(&path);
+            or_again(ask().await, ask).await
         };
         let mut names = match names {
             Ok(names) => names,
@@ -174,7 +194,11 @@ pub(crate) async fn draw(client: &Client, output: Output, root: &str, depth: Opt
     }];
     let (mut shown, mut hidden) = (0_u64, 0_u64);
     while let Some(at) = open.pop() {
-        let (mut names, stat) = match client.get_children(&at.path).await {
+        let children = or_again(client.get_children(&at.path).await, || {
+            client.get_children(&at.path)
+        })
+        .await;
+        let (mut names, stat) = match children {
             Ok(found) => found,
             Err(Error::NoNode) if at.level > 0 => continue,
             Err(error) => return Err(Failure::of(&error, &at.path)),

@@ -181,6 +181,7 @@ fn start(arguments: &DevArguments, home: &Path) -> Result<Servers, String> {
         config.storage.log_dir.clone_from(&config.storage.data_dir);
         // Who names a directory wants to find the data there again, whatever happens.
         config.storage.force_sync = arguments.data.is_some();
+        config.storage.sync_files = arguments.data.is_some();
     };
     let started = match count {
         1 => Server::start_with(|config| change(1, config)).map(|server| Servers::One(Box::new(server))),

@@ -33,7 +33,12 @@ pub(crate) struct Started {
 
 /// Opens the directories that the configuration names.
 pub(crate) fn open(config: &StorageConfig, entry_bytes_max: u32) -> Result<Storage, StorageError> {
-    let disk = |directory: &Path| -> Arc<dyn Disk> { Arc::new(RealDisk::new(directory)) };
+    let disk = |directory: &Path| -> Arc<dyn Disk> {
+        Arc::new(match config.sync_files {
+            true => RealDisk::new(directory),
+            false => RealDisk::without_syncs(directory),
+        })
+    };
     let settings = StorageSettings {
         create_directories: config.create_directories,
         create_database: config.create_database,

@@ -74,12 +74,31 @@ pub trait DiskFile: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct RealDisk {
     root: PathBuf,
+    syncs: bool,
 }
 
 impl RealDisk {
     /// The files below `root`, which need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> RealDisk {
-        RealDisk { root: root.into() }
+        RealDisk {
+            root: root.into(),
+            syncs: true,
+        }
+    }
+
+    /// The same without syncs: what was written survives the end of the process, but not that of the machine.
+    pub fn without_syncs(root: impl Into<PathBuf>) -> RealDisk {
+        RealDisk {
+            root: root.into(),
+            syncs: false,
+        }
+    }
+
+    fn sync(&self, dir: &Path) -> io::Result<()> {
+        match self.syncs {
+            true => fs::File::open(dir)?.sync_all(),
+            false => Ok(()),
+        }
     }
 }
 
@@ -114,7 +133,10 @@ impl Disk for RealDisk {
             OpenMode::Write => options.read(true).write(true),
             OpenMode::Create => options.read(true).write(true).create(true).truncate(true),
         };
-        Ok(Box::new(RealFile(options.open(self.full_path(path))?)))
+        Ok(Box::new(RealFile {
+            file: options.open(self.full_path(path))?,
+            syncs: self.syncs,
+        }))
     }
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
@@ -124,7 +146,7 @@ impl Disk for RealDisk {
         // The caller syncs within the root; what was made above it is nobody else's to sync (D3).
         for made in missing {
             let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
-            fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+            self.sync(parent.unwrap_or(Path::new(".")))?;
         }
         Ok(())
     }
@@ -138,21 +160,24 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        fs::File::open(self.full_path(dir))?.sync_all()
+        self.sync(&self.full_path(dir))
     }
 }
 
-struct RealFile(fs::File);
+struct RealFile {
+    file: fs::File,
+    syncs: bool,
+}
 
 impl DiskFile for RealFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+            match self.file.read_at(&mut buffer[filled..], offset + filled as u64) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -163,14 +188,17 @@ impl DiskFile for RealFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_len(length)
+        self.file.set_len(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        match self.syncs {
+            true => self.file.sync_data(),
+            false => Ok(()),
+        }
     }
 }

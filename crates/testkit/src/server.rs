@@ -55,7 +55,7 @@ const IDLE_THREAD_KEPT: Duration = Duration::from_millis(100);
 /// # Settings
 /// Those of ZooKeeper, but for a tick of 100 ms with session timeouts from 200 ms to a minute, no limit on
 /// connections from one address, and all four-letter words. What is acknowledged survives [`Server::kill`]; that the
-/// machine may lose its power is not cared for (`forceSync=no`). [`Server::start_with`] changes any of it.
+/// machine may lose its power is not cared for: nothing is synced. [`Server::start_with`] changes any of it.
 #[derive(Debug)]
 pub struct Server {
     config: ServerConfig,
@@ -495,6 +495,7 @@ pub(crate) fn default_config(dir: impl Into<PathBuf>) -> ServerConfig {
     config.session.timeout_ms_max = SESSION_TIMEOUT_MS_MAX;
     config.storage.log_preallocation_bytes = None;
     config.storage.force_sync = false;
+    config.storage.sync_files = false;
     config.limits.connections_per_address_max = None;
     config.four_letter = FourLetterConfig::all();
     config

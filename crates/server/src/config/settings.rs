@@ -134,6 +134,9 @@ pub struct StorageConfig {
     /// `forceSync`: sync the log before a write is acknowledged. Default true. False loses acknowledged writes
     /// when the machine (not only the process) dies.
     pub force_sync: bool,
+    /// Whether anything is synced at all; no key of `zoo.cfg`. Default true. False is for tests: when the machine dies,
+    /// anything may be left of the directory.
+    pub sync_files: bool,
     /// `fsync.warningthresholdms`: a longer sync is logged and counted. Default 1 s.
     pub sync_warning_threshold: Duration,
     /// `flushDelay`: how long a sync may be put off to gather more txns. Default zero: sync when nothing waits.
@@ -169,6 +172,7 @@ impl StorageConfig {
             log_size_limit_bytes: None,
             log_preallocation_bytes: Some(65_536 * 1024),
             force_sync: true,
+            sync_files: true,
             sync_warning_threshold: Duration::from_secs(1),
             flush_delay: Duration::ZERO,
             write_queue_poll_time_max: Duration::ZERO,

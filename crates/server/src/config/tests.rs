@@ -117,6 +117,7 @@ fn every_honoured_key_reaches_its_setting() {
             log_size_limit_bytes: Some(3 * 1024),
             log_preallocation_bytes: Some(64 * 1024),
             force_sync: true,
+            sync_files: true,
             sync_warning_threshold: Duration::from_millis(20),
             flush_delay: Duration::from_millis(30),
             write_queue_poll_time_max: Duration::from_millis(10),

@@ -551,3 +551,90 @@ async fn a_write_that_arrives_after_the_lock_was_lost_is_refused() {
     assert_eq!(late, Err(Error::Revoked(Revoked::Deleted)));
     assert_eq!(direct.client().get_data("/value").await.unwrap().0, b"second");
 }
+
+#[tokio::test]
+async fn a_release_wakes_one_of_many_waiters() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (direct, session) = (
+        server.session().await,
+        proxy.session(Duration::from_secs(10)).await,
+    );
+    let held = InterProcessMutex::new(&direct, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let mut waiters = Vec::new();
+    for number in 0..6 {
+        let mut waiter = InterProcessMutex::new(&session, "/m").unwrap();
+        waiters.push(tokio::spawn(async move { waiter.acquire().await }));
+        // The holder's own, and one at each predecessor.
+        eventually("it waits", async || server.watches() == number + 2).await;
+    }
+    let lists = proxy.requests(OpCode::GetChildren);
+    held.release().await.unwrap();
+    let first = within("the first", waiters.remove(0)).await.unwrap().unwrap();
+    within("in step", session.client().sync("/m")).await.unwrap();
+    assert_eq!(proxy.requests(OpCode::GetChildren), lists + 1);
+    drop(first);
+    within("the second", waiters.remove(0)).await.unwrap().unwrap();
+    assert_eq!(proxy.requests(OpCode::GetChildren), lists + 2);
+    waiters.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_release_that_is_not_awaited_to_its_end_goes_on() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let direct = server.session().await;
+    let session = proxy.session(Duration::from_secs(10)).await;
+    let held = InterProcessMutex::new(&session, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    proxy.stall();
+    let released = tokio::time::timeout(Duration::from_millis(20), held.release()).await;
+    assert!(released.is_err() && children(&direct, "/m").await.len() == 1);
+    proxy.heal();
+    eventually("the znode is gone", async || {
+        children(&direct, "/m").await.is_empty()
+    })
+    .await;
+}
+
+#[test]
+fn a_guard_can_be_dropped_on_any_thread_and_after_its_runtime() {
+    let server = Server::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let address = server.address();
+    let acquire = |path: &'static str| async move {
+        let session = session_at(address, Duration::from_secs(2)).await;
+        InterProcessMutex::new(&session, path)
+            .unwrap()
+            .acquire()
+            .await
+            .unwrap()
+    };
+    let (one, two) = runtime.block_on(async { (acquire("/one").await, acquire("/two").await) });
+    // A thread that knows no runtime.
+    std::thread::spawn(move || drop(one)).join().unwrap();
+    let observer = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let direct = observer.block_on(server.session());
+    observer.block_on(eventually("deleted", async || {
+        children(&direct, "/one").await.is_empty()
+    }));
+    drop(runtime);
+    drop(two);
+    observer.block_on(eventually("gone with its session", async || {
+        children(&direct, "/two").await.is_empty()
+    }));
+}

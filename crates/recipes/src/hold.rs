@@ -29,7 +29,7 @@ pub enum Revoked {
     Deleted,
 }
 
-/// A number that grows from holder to holder: the zxid of the transaction that made the holder's znode.
+/// A number that grows from holder to holder: the zxid of the transaction that gave the holder its place in the queue.
 ///
 /// Send it along with what is done under a lock to something that is not ZooKeeper; that something refuses a
 /// number smaller than one it has seen. The order is that of the znodes of one queue: one lock's holders.

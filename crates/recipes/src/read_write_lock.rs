@@ -11,7 +11,7 @@ use crate::contend::Queue;
 use crate::error::{Error, Result};
 use crate::hold::{Hold, write_while};
 use crate::znode::{check_path, join, retry, split};
-use crate::{Revoked, Session, sequence};
+use crate::{FencingToken, Revoked, Session, sequence};
 
 const READ: &str = "__READ__";
 const WRITE: &str = "__WRIT__";
@@ -153,7 +153,7 @@ impl InterProcessReadWriteLock {
     /// released.
     ///
     /// The reader takes the writer's place in the queue: one transaction puts a reader's znode with the same
-    /// sequence where the writer's was.
+    /// sequence where the writer's was. It keeps the writer's fencing token.
     ///
     /// # Errors
     /// When other guards of this write lock live, or it was revoked. The lock is then released with its last guard.
@@ -202,7 +202,11 @@ async fn swap(writing: Hold, data: Vec<u8>) -> Result<Hold> {
             session.client().check_stat(&path).await
         });
         match found.await? {
-            Some(stat) => return Ok(Hold::new(&session, path, stat.czxid, None, writing.moment())),
+            Some(_) => {
+                // The token of its place: who waits behind it has had a smaller one than this transaction's for long.
+                let FencingToken(token) = writing.fencing_token();
+                return Ok(Hold::new(&session, path, token, None, writing.moment()));
+            }
             None => writing.check()?,
         }
     }

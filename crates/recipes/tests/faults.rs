@@ -1,4 +1,4 @@
-//! Mutex and election under random faults, and a checker of mutual exclusion.
+//! Locks and election under random faults, and a checker of mutual exclusion.
 //!
 //! `MINUTES=30 cargo test --release -p oxkeeper-recipes --test faults -- --nocapture` runs for longer, `SEED=n` begins
 //! with that seed. Each round starts servers and contenders, each of which has a thread, a runtime and a proxy of its
@@ -22,14 +22,17 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use oxkeeper_recipes::{Error, Hold, InterProcessMutex, LeaderLatch, LossPolicy, Session, SessionKeeper};
+use oxkeeper_recipes::{
+    Error, Hold, InterProcessMutex, InterProcessReadWriteLock, InterProcessSemaphoreMutex, LeaderLatch,
+    LossPolicy, Session, SessionKeeper, SimpleLock,
+};
 use oxkeeper_testkit::{Ensemble, Fault, FrameKind, Proxy, Server, SessionId};
 use support::{PERSISTENT, SOON, children, eventually};
 use zookeeper_client::{Client, Error as ClientError, MultiWriteResult};
 
 const SESSION_TIMEOUT: Duration = Duration::from_millis(1000);
 const ROUND: Duration = Duration::from_secs(5);
-const MUTEXES: usize = 3;
+const LOCKS: usize = 3;
 const LATCHES: usize = 2;
 
 /// The servers of a round.
@@ -85,8 +88,18 @@ struct Ledger {
     believed: Mutex<Vec<Believed>>,
 }
 
+/// The lock of a round.
+#[derive(Clone, Copy, Debug)]
+enum Lock {
+    Mutex,
+    SemaphoreMutex,
+    ReadWrite,
+    Simple,
+}
+
 /// What the storm can do to a contender.
 struct Contender {
+    lock: Lock,
     proxy: Proxy,
     session: AtomicI64,
     pause_ms: AtomicU64,
@@ -158,8 +171,8 @@ async fn contend(
         let session = keeper.live_session().await;
         contender.session.store(session.id().0, Ordering::Relaxed);
         let patience = Duration::from_millis(fastrand::u64(1..500));
-        let has_had_its_turn = match number < MUTEXES {
-            true => mutex_turn(number, &session, patience, contender, ledger).await,
+        let has_had_its_turn = match number < LOCKS {
+            true => lock_turn(number, &session, patience, contender, ledger).await,
             false => latch_turn(number, &keeper, patience, contender, ledger).await,
         };
         if has_had_its_turn {
@@ -168,23 +181,65 @@ async fn contend(
     }
 }
 
-async fn mutex_turn(
+async fn lock_turn(
     number: usize,
     session: &Session,
     patience: Duration,
     contender: &Contender,
     ledger: &Ledger,
 ) -> bool {
-    let mut mutex = InterProcessMutex::new(session, "/mutex").unwrap();
-    match mutex.acquire_within(patience).await {
-        Ok(Some(guard)) => {
-            use_hold(&guard, number, "/register-mutex", contender, ledger).await;
-            true
-        }
-        Ok(None) => false,
+    match try_lock_turn(number, session, patience, contender, ledger).await {
+        Ok(has_had_its_turn) => has_had_its_turn,
+        Err(Error::Revoked(_) | Error::Client(ClientError::ConnectionLoss)) => false,
         Err(error) if error.is_session_over() => false,
         Err(error) => panic!("{error}"),
     }
+}
+
+async fn try_lock_turn(
+    number: usize,
+    session: &Session,
+    patience: Duration,
+    contender: &Contender,
+    ledger: &Ledger,
+) -> Result<bool, Error> {
+    let use_hold = async |hold: &Hold| use_hold(hold, number, "/register-lock", contender, ledger).await;
+    match contender.lock {
+        Lock::Mutex => {
+            let mut mutex = InterProcessMutex::new(session, "/lock")?;
+            let Some(guard) = mutex.acquire_within(patience).await? else {
+                return Ok(false);
+            };
+            use_hold(&guard).await;
+        }
+        Lock::SemaphoreMutex => {
+            let mutex = InterProcessSemaphoreMutex::new(session, "/lock")?;
+            let Some(guard) = mutex.acquire_within(patience).await? else {
+                return Ok(false);
+            };
+            use_hold(&guard).await;
+        }
+        Lock::Simple => {
+            let Some(guard) = SimpleLock::new(session, "/lock")?
+                .acquire_within(patience)
+                .await?
+            else {
+                return Ok(false);
+            };
+            use_hold(&guard).await;
+        }
+        Lock::ReadWrite => {
+            let mut lock = InterProcessReadWriteLock::new(session, "/lock")?;
+            let Some(guard) = lock.write_within(patience).await? else {
+                return Ok(false);
+            };
+            use_hold(&guard).await;
+            // A reader keeps the writer's place, and its token: nobody can have written between.
+            use_hold(&*lock.downgrade(guard).await?).await;
+            drop(lock.read_within(patience).await?);
+        }
+    }
+    Ok(true)
 }
 
 async fn latch_turn(
@@ -315,6 +370,7 @@ fn check_believed(believed: &mut [Believed], what: &str) {
 fn round(seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let is_forced = random.bool();
+    let lock = [Lock::Mutex, Lock::SemaphoreMutex, Lock::ReadWrite, Lock::Simple][random.usize(..4)];
     let servers = match random.bool() {
         true => Servers::One(Box::new(Server::start().unwrap())),
         false => Servers::Three(Ensemble::start(3).unwrap()),
@@ -329,7 +385,7 @@ fn round(seed: u64) {
     let observer = runtime.block_on(async {
         let connector = Client::connector().with_session_timeout(Duration::from_secs(20));
         let observer = Session::new(connector.connect(&servers.connect_string()).await.unwrap());
-        for register in ["/register-mutex", "/register-latch"] {
+        for register in ["/register-lock", "/register-latch"] {
             observer
                 .client()
                 .create(register, b"", &PERSISTENT)
@@ -340,11 +396,12 @@ fn round(seed: u64) {
     });
     let mut contenders = Vec::new();
     let mut threads = Vec::new();
-    for number in 0..MUTEXES + LATCHES {
+    for number in 0..LOCKS + LATCHES {
         let mut upstream: Vec<SocketAddr> = servers.all().iter().map(|server| server.address()).collect();
         let first = number % upstream.len();
         upstream.rotate_left(first);
         let contender = Arc::new(Contender {
+            lock,
             proxy: Proxy::start(upstream.as_slice()).unwrap(),
             session: AtomicI64::new(0),
             pause_ms: AtomicU64::new(0),
@@ -390,7 +447,7 @@ fn round(seed: u64) {
     }
     let written = ledger.written.lock().unwrap().clone();
     let believed = ledger.believed.lock().unwrap().clone();
-    for (what, numbers) in [("mutex", 0..MUTEXES), ("latch", MUTEXES..MUTEXES + LATCHES)] {
+    for (what, numbers) in [("lock", 0..LOCKS), ("latch", LOCKS..LOCKS + LATCHES)] {
         let mut written: Vec<Written> = written
             .iter()
             .copied()
@@ -406,15 +463,14 @@ fn round(seed: u64) {
                 .collect();
             check_believed(&mut believed, what);
         }
-        println!("seed {seed}: {what}: {} guarded writes", written.len());
+        println!("seed {seed}: {what} ({lock:?}): {} guarded writes", written.len());
         assert!(written.len() > 10, "{what}: hardly anything happened");
     }
     runtime.block_on(async {
-        for dir in ["/mutex", "/latch"] {
-            eventually("nothing is left", async || {
-                children(&observer, dir).await.is_empty()
-            })
-            .await;
+        let is_directory = |name: &String| ["locks", "leases"].contains(&name.as_str());
+        for dir in ["/lock", "/lock/locks", "/lock/leases", "/latch"] {
+            let is_empty = async || children(&observer, dir).await.iter().all(is_directory);
+            eventually("nothing is left", is_empty).await;
         }
     });
 }

@@ -18,6 +18,7 @@ use oxkeeper_zab::{LinkId, Settings, Write, WriteId};
 use crate::ShellBug;
 use crate::clock::Clock;
 use crate::stats::Count;
+use crate::storm::Mood;
 use crate::world::{Happening, Place, World};
 
 /// How many txns are read from the log for a learner, at most.
@@ -616,8 +617,12 @@ impl World {
 
     fn snapshot_soon(&mut self, at: Place) {
         let boot = self.servers[at].boot;
-        // Never at once: it may have to wait for the disk, and time must go on.
-        let delay = self.rng.u64(1..=self.servers[at].disk_delay_max_ms * 2 + 1);
+        // Never at once: it may have to wait for the log, and time must go on. However slow the log, it may be quick.
+        let delay_max_ms = match self.rng.bool() {
+            true => self.servers[at].disk_delay_max_ms * 2 + 1,
+            false => 3,
+        };
+        let delay = self.rng.u64(1..=delay_max_ms);
         self.plan(delay, Happening::SnapshotStep { at, boot });
     }
 
@@ -651,6 +656,11 @@ impl World {
                 self.stats.count(Count::Snapshots);
                 if snapshot.is_fuzzy {
                     self.stats.count(Count::Fuzzy);
+                }
+                // From now on it is what a start begins with; so this is a moment for the power to go.
+                let crashes = matches!(self.mood, Mood::Everything | Mood::Crashes);
+                if self.stormy && crashes && self.rng.u8(..) < 10 {
+                    self.crash(at, End::Power);
                 }
             }
             Ok(None) => {}

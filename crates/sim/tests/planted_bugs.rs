@@ -60,7 +60,7 @@ const RARE_OF_CORE: &[(CoreBug, u64)] = &[
     (CoreBug::ClientAheadTaken, 4000),
     (CoreBug::OwnerUnchecked, 1000),
 ];
-const RARE_OF_SHELL: &[(ShellBug, u64)] = &[(ShellBug::SnapshotBeforeLog, 2000)];
+const RARE_OF_SHELL: &[(ShellBug, u64)] = &[(ShellBug::SnapshotBeforeLog, 4000)];
 
 type Bugs<T> = &'static [(T, u64)];
 
@@ -99,7 +99,7 @@ fn bugs_are_found_within_the_stated_number_of_seeds() {
 }
 
 #[test]
-#[ignore = "takes a minute or two: cargo test --release -p oxkeeper-sim -- --ignored"]
+#[ignore = "takes a few minutes: cargo test --release -p oxkeeper-sim -- --ignored"]
 fn rare_bugs_are_found_within_the_stated_number_of_seeds() {
     find_all(RARE_OF_ZAB, RARE_OF_CORE, RARE_OF_SHELL);
 }

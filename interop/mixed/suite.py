@@ -9,6 +9,7 @@ from pathlib import Path
 
 import checks
 import migration
+import reconfiguration as reconfig
 import roles
 import succession
 import synchronisation
@@ -137,6 +138,16 @@ def migration_of_dynamic(suite):
         migration.migrate(ensemble, suite.release, suite.ours, suite.say)
 
 
+def reconfiguration(suite):
+    """Servers leave, join and change while Java leads, and while ours leads."""
+    with suite.ensemble(ours=(2, 4), java=(1, 3), reconfigEnabled="true") as ensemble:
+        reconfig.play(ensemble, suite.say)
+        ensemble.await_same_zxid()
+        checks.expect_same_trees(ensemble)
+        ensemble.stop()
+        checks.expect_same_logs(ensemble)
+
+
 def migration_of_one(suite):
     with suite.ensemble(ours=(), java=(1, 2, 3)) as ensemble:
         ensemble.start()
@@ -156,7 +167,7 @@ def large_trees(suite, znodes=50_000):
 SCENARIOS = {scenario.__name__: scenario for scenario in (
     java_leads, java_leads_briefly, ours_leads, ours_leads_briefly, java_is_the_minority, large_trees,
     leaders_killed_briefly, leaders_killed_often, leaders_paused, migration_and_back, migration_of_dynamic,
-    migration_of_one)}
+    migration_of_one, reconfiguration)}
 BEGUN = time.monotonic()
 
 

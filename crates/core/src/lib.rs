@@ -13,9 +13,11 @@ mod client;
 mod connection;
 mod local_sessions;
 mod member;
+pub mod membership;
 mod peer_packets;
 mod planted;
 mod reads;
+mod reconfig;
 mod recovery;
 #[cfg(test)]
 mod recovery_tests;

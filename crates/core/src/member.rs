@@ -20,13 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use oxkeeper_tree::{ConnectionId, Overlay, Watches};
-use oxkeeper_types::{ErrorCode, Id, OpCode, ServerId, SessionId, WriteRequest, Zxid};
+use oxkeeper_types::{ErrorCode, Id, OpCode, ServerId, SessionId, Txn, WriteRequest, Zxid};
 use oxkeeper_wire as wire;
 use oxkeeper_wire::{ForwardedRequest, PacketKind};
 use oxkeeper_zab as zab;
 use oxkeeper_zab::{Entry, LinkId, Message, PeerState, Zab};
 
 use crate::local_sessions::needs_global_session;
+use crate::membership::{configuration_text, read_configuration};
 use crate::planted::PlantedBug;
 use crate::server_core::{APPLY_BATCH_MAX, InFlight, ServerCore, Step};
 use crate::sessions::{Claim, Owner, SessionKind, first_session_id};
@@ -150,7 +151,9 @@ impl ServerCore {
         };
         // A txn that cannot be applied must not get into the log: no start would ever come past it.
         if let zab::Event::Received { link, message } = &event
-            && let Message::Proposal(entry) | Message::Inform(entry) = message
+            && let Message::Proposal(entry)
+            | Message::Inform(entry)
+            | Message::InformAndActivate { entry, .. } = message
             && let Err(what) = check_txn(entry)
         {
             self.refuse_peer(now, *link, what);
@@ -162,8 +165,9 @@ impl ServerCore {
     /// Ends the link to a peer that broke the protocol.
     fn refuse_peer(&mut self, now: Now, link: LinkId, what: String) {
         self.actions.push_back(Action::ReportPeer { link, what });
+        let reason = zab::CloseReason::Malformed;
         self.actions
-            .push_back(Action::Ensemble(zab::Action::CloseLink(link)));
+            .push_back(Action::Ensemble(zab::Action::CloseLink(link, reason)));
         if let Some(member) = &mut self.member {
             member
                 .zab
@@ -255,11 +259,13 @@ impl ServerCore {
         let (me, leads) = (member.me, leader == member.me);
         self.shared.forwards.store(!leads, Relaxed);
         let mut replica = self.shared.replica.write();
-        if let Some(config) = &self.shared.settings.config_text {
-            let version = Zxid(self.shared.settings.config_version);
+        let configuration = member.zab.configuration();
+        if !configuration.list.is_empty() {
+            let config = configuration_text(configuration);
+            let version = Zxid(configuration.version);
             replica
                 .tree
-                .set_config(config.as_bytes().into(), version, now.wall_ms);
+                .set_config(config.into_bytes().into(), version, now.wall_ms);
         }
         replica.epoch_start = Zxid::new(epoch, 0);
         let known = replica.sessions.keys().copied();
@@ -668,6 +674,16 @@ impl ServerCore {
 /// Whether a proposed txn is one, and in its place.
 fn check_txn(entry: &Entry) -> Result<(), String> {
     match wire::decode_txn_entry(&entry.txn) {
+        Ok((header, Txn::Reconfig { data, .. }, _)) if header.zxid == entry.zxid => {
+            match read_configuration(&data.unwrap_or_default()) {
+                Ok(Some(_)) => Ok(()),
+                Ok(None) => Err(format!(
+                    "it sent the configuration {} without a server",
+                    entry.zxid
+                )),
+                Err(error) => Err(format!("it sent the configuration {}: {error}", entry.zxid)),
+            }
+        }
         Ok((header, ..)) if header.zxid == entry.zxid => Ok(()),
         Ok((header, ..)) => Err(format!("it sent the txn {} as {}", header.zxid, entry.zxid)),
         Err(error) => Err(format!("it sent {}, which is no txn: {error}", entry.zxid)),

@@ -1,20 +1,19 @@
 //! What servers of an ensemble send one another: the messages of consensus as packets and notifications, byte for
 //! byte as Java's servers have them (quorum spec, sections 3.1 and 4).
-//!
-//! A configuration that changes while the servers run is not known here: COMMITANDACTIVATE and INFORMANDACTIVATE
-//! are read as COMMIT and INFORM.
 
-use oxkeeper_types::Zxid;
+use std::sync::Arc;
+
+use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_wire::{
     DecodeError, Decoder, ElectionNotification, Encoder, LEARNER_PROTOCOL_VERSION, LearnerInfo, PacketKind,
     QuorumPacket, ServerState, decode_ack_epoch, encode_ack_epoch, encode_packet_body,
 };
-use oxkeeper_zab::{Entry, Message, NOTIFICATION_VERSION, Notification, PeerState, Vote};
+use oxkeeper_zab::{Configuration, Entry, Message, NOTIFICATION_VERSION, Notification, PeerState, Vote};
+
+use crate::membership::{configuration_text, read_configuration};
 
 /// The bytes of a session in the answer to a PING: its id and its timeout.
 const TOUCH_LENGTH: usize = 12;
-/// The designated leader, before the txn of an INFORMANDACTIVATE.
-const DESIGNATED_LEADER_LENGTH: usize = 8;
 
 /// At which end of a link a packet was sent; some packets mean another thing in the other direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +24,8 @@ pub enum Sender {
     Learner,
 }
 
-/// Appends the packet of `message`. `config_text`: this server's configuration as Java writes it, for NEWLEADER.
-pub fn encode_message(message: &Message, config_text: &str, out: &mut Vec<u8>) {
+/// Appends the packet of `message`.
+pub fn encode_message(message: &Message, out: &mut Vec<u8>) {
     let bare = |kind, zxid| QuorumPacket::bare(kind, zxid);
     match message {
         Message::LearnerInfo {
@@ -70,9 +69,21 @@ pub fn encode_message(message: &Message, config_text: &str, out: &mut Vec<u8>) {
         Message::Inform(Entry { zxid, txn }) => {
             QuorumPacket::with_data(PacketKind::INFORM, *zxid, txn).encode(out);
         }
-        Message::NewLeader { epoch } => {
-            let text = config_text.as_bytes();
-            QuorumPacket::with_data(PacketKind::NEW_LEADER, Zxid::new(*epoch, 0), text).encode(out);
+        Message::CommitAndActivate { zxid, leader } => {
+            let leader = leader.0.to_be_bytes();
+            QuorumPacket::with_data(PacketKind::COMMIT_AND_ACTIVATE, *zxid, &leader).encode(out);
+        }
+        Message::InformAndActivate { entry, leader } => {
+            let data = [&leader.0.to_be_bytes(), &entry.txn[..]].concat();
+            QuorumPacket::with_data(PacketKind::INFORM_AND_ACTIVATE, entry.zxid, &data).encode(out);
+        }
+        Message::NewLeader { epoch, configuration } => {
+            let text = configuration.as_deref().map(configuration_text);
+            let packet = QuorumPacket {
+                data: text.as_deref().map(str::as_bytes),
+                ..bare(PacketKind::NEW_LEADER, Zxid::new(*epoch, 0))
+            };
+            packet.encode(out);
         }
         Message::UpToDate => bare(PacketKind::UP_TO_DATE, Zxid(-1)).encode(out),
         Message::Ack(zxid) => bare(PacketKind::ACK, *zxid).encode(out),
@@ -111,15 +122,21 @@ fn decode_from_leader(packet: &QuorumPacket<'_>) -> Result<Option<Message>, Deco
         PacketKind::TRUNC => Message::Trunc(zxid),
         PacketKind::SNAP => Message::Snap(zxid),
         PacketKind::PROPOSAL => Message::Proposal(entry(zxid, packet.data)?),
-        PacketKind::COMMIT | PacketKind::COMMIT_AND_ACTIVATE => Message::Commit(zxid),
+        PacketKind::COMMIT => Message::Commit(zxid),
+        PacketKind::COMMIT_AND_ACTIVATE => {
+            let leader = ServerId(Decoder::new(packet.data.unwrap_or_default()).long()?);
+            Message::CommitAndActivate { zxid, leader }
+        }
         PacketKind::INFORM => Message::Inform(entry(zxid, packet.data)?),
         PacketKind::INFORM_AND_ACTIVATE => {
             let mut decoder = Decoder::new(packet.data.unwrap_or_default());
-            decoder.take(DESIGNATED_LEADER_LENGTH)?;
-            Message::Inform(entry(zxid, Some(decoder.rest()))?)
+            let leader = ServerId(decoder.long()?);
+            let entry = entry(zxid, Some(decoder.rest()))?;
+            Message::InformAndActivate { entry, leader }
         }
         PacketKind::NEW_LEADER => Message::NewLeader {
             epoch: epoch_of(zxid)?,
+            configuration: packet.data.map(configuration_of).transpose()?.flatten(),
         },
         PacketKind::UP_TO_DATE => Message::UpToDate,
         PacketKind::PING => Message::Ping(zxid),
@@ -193,6 +210,15 @@ fn epoch_of(zxid: Zxid) -> Result<u32, DecodeError> {
     Ok(zxid.epoch())
 }
 
+/// The configuration that NEWLEADER tells.
+fn configuration_of(text: &[u8]) -> Result<Option<Arc<Configuration>>, DecodeError> {
+    let read = read_configuration(text).map_err(|_| DecodeError::BadValue {
+        what: "the configuration of a leader, of this length",
+        value: i64::try_from(text.len()).unwrap_or(i64::MAX),
+    })?;
+    Ok(read.map(Arc::new))
+}
+
 /// The epoch that a learner has accepted. A Java server that was started without any data and was told not to
 /// begin with an empty tree (`zookeeper.db.autocreate=false`) takes -1 for the epoch of its zxid, -1.
 fn accepted_epoch_of(zxid: Zxid) -> Result<u32, DecodeError> {
@@ -247,13 +273,14 @@ pub fn encode_notification(notification: &Notification, config_text: &str, out: 
     notification.encode(out);
 }
 
-/// Reads the notification in these bytes, without the length before it. Its configuration is passed over.
+/// Reads the notification in these bytes, without the length before it, and the text of the configuration that its
+/// sender knows to be committed, if there is one.
 ///
 /// # Errors
 /// It is none: it is to be dropped, and the connection kept.
-pub fn decode_notification(bytes: &[u8]) -> Result<Notification, DecodeError> {
+pub fn decode_notification(bytes: &[u8]) -> Result<(Notification, Option<String>), DecodeError> {
     let notification = ElectionNotification::decode(bytes)?;
-    Ok(Notification {
+    let read = Notification {
         state: match notification.state {
             ServerState::Looking => PeerState::Looking,
             ServerState::Following => PeerState::Following,
@@ -267,12 +294,13 @@ pub fn decode_notification(bytes: &[u8]) -> Result<Notification, DecodeError> {
         },
         election_epoch: notification.election_epoch,
         version: notification.version,
-    })
+    };
+    Ok((read, notification.config))
 }
 
 #[cfg(test)]
 mod tests {
-    use oxkeeper_types::{Id, ServerId};
+    use oxkeeper_types::Id;
     use oxkeeper_wire::{ForwardedRequest, decode_packet_body, notification_length};
 
     use super::*;
@@ -290,8 +318,13 @@ mod tests {
 
     fn encoded(message: &Message) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode_message(message, CONFIG, &mut bytes);
+        encode_message(message, &mut bytes);
         bytes
+    }
+
+    fn new_leader(epoch: u32) -> Message {
+        let configuration = read_configuration(CONFIG.as_bytes()).unwrap().map(Arc::new);
+        Message::NewLeader { epoch, configuration }
     }
 
     fn decoded(bytes: &[u8], sender: Sender) -> Result<Option<Message>, DecodeError> {
@@ -461,7 +494,19 @@ mod tests {
             Message::Proposal(entry_of(7, 4)),
             Message::Commit(z(7, 4)),
             Message::Inform(entry_of(7, 5)),
-            Message::NewLeader { epoch: 8 },
+            new_leader(8),
+            Message::NewLeader {
+                epoch: 9,
+                configuration: None,
+            },
+            Message::CommitAndActivate {
+                zxid: z(7, 6),
+                leader: ServerId(3),
+            },
+            Message::InformAndActivate {
+                entry: entry_of(7, 7),
+                leader: ServerId(-3),
+            },
             Message::UpToDate,
             Message::Ping(z(8, 0)),
         ];
@@ -481,7 +526,7 @@ mod tests {
 
     #[test]
     fn newleader_carries_the_configuration_and_is_read_without_it() {
-        let bytes = encoded(&Message::NewLeader { epoch: 1 });
+        let bytes = encoded(&new_leader(1));
         let (packet, _) = QuorumPacket::decode(&bytes, MAX).unwrap().unwrap();
         assert_eq!(
             (packet.zxid, packet.data),
@@ -490,23 +535,34 @@ mod tests {
         let without = QuorumPacket::bare(PacketKind::NEW_LEADER, Zxid::new(1, 0));
         assert_eq!(
             decode_message(&without, Sender::Leader),
-            Ok(Some(Message::NewLeader { epoch: 1 }))
+            Ok(Some(Message::NewLeader {
+                epoch: 1,
+                configuration: None
+            }))
         );
+        let garbled = QuorumPacket::with_data(PacketKind::NEW_LEADER, Zxid::new(1, 0), b"server.1=nowhere");
+        assert!(decode_message(&garbled, Sender::Leader).is_err());
     }
 
     #[test]
-    fn what_activates_a_configuration_is_a_commit() {
+    fn what_activates_a_configuration_tells_who_leads() {
         let recorded = hex("00000009 0000000200000005 00000008 0000000000000002 ffffffff");
         assert_eq!(
             decoded(&recorded, Sender::Leader),
-            Ok(Some(Message::Commit(Zxid::new(2, 5))))
+            Ok(Some(Message::CommitAndActivate {
+                zxid: Zxid::new(2, 5),
+                leader: ServerId(2)
+            }))
         );
         let mut data = 2_i64.to_be_bytes().to_vec();
         data.extend(txn(Zxid::new(2, 5)));
         let packet = QuorumPacket::with_data(PacketKind::INFORM_AND_ACTIVATE, Zxid::new(2, 5), &data);
         assert_eq!(
             decode_message(&packet, Sender::Leader),
-            Ok(Some(Message::Inform(entry_of(2, 5))))
+            Ok(Some(Message::InformAndActivate {
+                entry: entry_of(2, 5),
+                leader: ServerId(2)
+            }))
         );
     }
 
@@ -681,12 +737,15 @@ mod tests {
             hex("00000002 0000000000000003 0000000500000007 0000000000000009 0000000000000006 00000002")
         );
         assert_eq!(&body[44..], CONFIG.as_bytes());
-        assert_eq!(decode_notification(body), Ok(notification));
+        assert_eq!(
+            decode_notification(body),
+            Ok((notification, Some(CONFIG.to_owned())))
+        );
         let old = Notification {
             version: 0,
             ..notification
         };
-        assert_eq!(decode_notification(&body[..40]), Ok(old));
+        assert_eq!(decode_notification(&body[..40]), Ok((old, None)));
         assert!(decode_notification(&body[..41]).is_err());
     }
 
@@ -705,6 +764,6 @@ mod tests {
             hex("8000000000000000"),
             "as Java's observers write it"
         );
-        assert_eq!(decode_notification(&bytes[4..]), Ok(vote));
+        assert_eq!(decode_notification(&bytes[4..]), Ok((vote, Some(String::new()))));
     }
 }

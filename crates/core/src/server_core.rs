@@ -499,6 +499,10 @@ impl ServerCore {
             }
             return;
         };
+        let request = match request {
+            WriteRequest::Reconfig(reconfig) => self.plan_reconfig(reconfig, zxid),
+            request => request,
+        };
         let header = TxnHeader {
             session,
             cxid,

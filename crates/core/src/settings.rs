@@ -9,10 +9,8 @@ use crate::planted::Planted;
 pub struct CoreSettings {
     /// How znodes, ACLs and quotas behave.
     pub tree: TreeSettings,
-    /// What the znode of the configuration shows on a member of an ensemble.
-    pub config_text: Option<String>,
-    /// The version of that configuration.
-    pub config_version: i64,
+    /// Whether an ensemble may shrink to no less than two participants (`standaloneEnabled`).
+    pub standalone_enabled: bool,
     /// Whether new sessions of members are known to one server alone (`localSessionsEnabled`).
     pub local_sessions: bool,
     /// Whether such a session becomes one that all servers know when it creates an ephemeral
@@ -155,8 +153,7 @@ impl Default for CoreSettings {
     fn default() -> CoreSettings {
         CoreSettings {
             tree: TreeSettings::default(),
-            config_text: None,
-            config_version: 0,
+            standalone_enabled: true,
             local_sessions: false,
             local_sessions_upgrading: false,
             read_only_mode: false,

@@ -14,6 +14,7 @@ use oxkeeper_zab::{Entry, Event as ZabEvent, Write, WriteId};
 
 use crate::channels::{CoreHandle, DiskJob, DiskQueueFill};
 use crate::config::StorageConfig;
+use crate::config_files::ConfigFiles;
 use crate::snapshot_worker::DurableEnd;
 
 /// What the disk workers count.
@@ -37,6 +38,8 @@ pub(crate) struct DiskWorker {
     pub(crate) durable: Arc<DurableEnd>,
     pub(crate) stats: Arc<DiskStats>,
     pub(crate) is_member: bool,
+    /// Where configurations are saved, if they are.
+    pub(crate) config_files: Option<ConfigFiles>,
     /// Set when nothing more is to be written.
     pub(crate) halted: Arc<AtomicBool>,
 }
@@ -167,6 +170,16 @@ impl DiskWorker {
             Write::Append(_) => unreachable!("txns are gathered"),
             Write::AcceptedEpoch(epoch) => self.storage.save_epoch(EpochFile::Accepted, epoch)?,
             Write::CurrentEpoch(epoch) => self.storage.save_epoch(EpochFile::Current, epoch)?,
+            Write::NextConfiguration(next) => {
+                if let Some(files) = &self.config_files {
+                    files.save_next(next.as_deref())?;
+                }
+            }
+            Write::Configuration(committed) => {
+                if let Some(files) = &self.config_files {
+                    files.save(&committed)?;
+                }
+            }
             Write::Truncate { to, reload } => match self.storage.truncate(&mut self.log, to, reload)? {
                 Truncated::Refused => event = ZabEvent::TruncateRefused { write: id },
                 Truncated::Done if reload => {

@@ -48,6 +48,7 @@ fn bench() -> Bench {
         durable: Arc::new(DurableEnd::new(Zxid::ZERO)),
         stats: Arc::default(),
         is_member: true,
+        config_files: None,
         halted: Arc::default(),
     };
     Bench {

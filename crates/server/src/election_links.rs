@@ -17,20 +17,22 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use oxkeeper_core::membership::{configuration_text, read_configuration};
 use oxkeeper_core::{decode_notification, encode_notification};
 use oxkeeper_types::ServerId;
 use oxkeeper_wire::{ElectionHello, notification_length};
-use oxkeeper_zab::Notification;
+use oxkeeper_zab::{Configuration, Notification};
 use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ServeError;
-use crate::config::EnsembleConfig;
+use crate::config::{EnsembleConfig, Member, PeerAddress};
 use crate::listener;
 
 /// How long an accepted connection may take to say who it is.
@@ -87,13 +89,18 @@ pub(crate) enum ElectionEvent {
         /// What.
         notification: Notification,
     },
+    /// A server, before its vote, told of a configuration that is newer than ours.
+    Configuration(Configuration),
 }
 
 /// The election connections of this server. Dropping them closes all and ends their tasks.
 pub(crate) struct ElectionLinks {
     links: Arc<Links>,
     /// One task per address; dropping them stops it.
-    _accepting: JoinSet<()>,
+    accepting: JoinSet<()>,
+    /// Where this server listens.
+    listens: Vec<PeerAddress>,
+    runtime: Handle,
 }
 
 impl ElectionLinks {
@@ -106,7 +113,7 @@ impl ElectionLinks {
         config: Arc<EnsembleConfig>,
         on_event: impl Fn(ElectionEvent) + Send + Sync + 'static,
     ) -> Result<ElectionLinks, ServeError> {
-        let listeners = listen(&config).await?;
+        let listeners = listen(&config.own().addresses, &config).await?;
         Ok(ElectionLinks::start_on(listeners, config, on_event))
     }
 
@@ -116,8 +123,14 @@ impl ElectionLinks {
         on_event: impl Fn(ElectionEvent) + Send + Sync + 'static,
     ) -> ElectionLinks {
         let members: Vec<ServerId> = config.servers.keys().copied().collect();
+        let listens = config.own().addresses.clone();
         let links = Arc::new(Links {
-            hello: own_hello(&config),
+            known: Mutex::new(Known {
+                hello: own_hello(&config, &listens),
+                members: config.servers.clone(),
+                version: config.config_version,
+                config_text: config.config_text.clone(),
+            }),
             config,
             on_event: Box::new(on_event),
             peers: Mutex::default(),
@@ -133,8 +146,48 @@ impl ElectionLinks {
         }
         ElectionLinks {
             links,
-            _accepting: accepting,
+            accepting,
+            listens,
+            runtime: Handle::current(),
         }
+    }
+
+    /// Tells `committed` from here on, and knows these members. A server that is none any more is a stranger.
+    pub(crate) fn set_members(&mut self, committed: &Configuration, members: &BTreeMap<ServerId, Member>) {
+        let me = self.links.config.me;
+        let own = members.get(&me).map(|own| own.addresses.clone());
+        {
+            let mut known = self.links.known.lock();
+            known.members = members.clone();
+            known.version = committed.version;
+            known.config_text = configuration_text(committed);
+            if let Some(own) = &own {
+                known.hello = own_hello(&self.links.config, own);
+            }
+        }
+        let _entered = self.runtime.enter();
+        for member in members.keys().filter(|member| **member != me) {
+            let _known = self.links.peer(*member);
+        }
+        let Some(own) = own.filter(|own| *own != self.listens) else {
+            return;
+        };
+        tracing::info!("the election port of this server changes with the configuration");
+        self.listens = own.clone();
+        self.accepting.abort_all();
+        let links = self.links.clone();
+        self.accepting.spawn(async move {
+            match listen(&own, &links.config).await {
+                Ok(listeners) => {
+                    let mut accepting = JoinSet::new();
+                    for listener in listeners {
+                        accepting.spawn(accept_all(links.clone(), listener));
+                    }
+                    while accepting.join_next().await.is_some() {}
+                }
+                Err(error) => tracing::error!("{error}"),
+            }
+        });
     }
 
     /// Sends to a server, dialling it if there is no connection. A notification that was not sent yet is replaced.
@@ -146,7 +199,7 @@ impl ElectionLinks {
             return;
         };
         let mut bytes = Vec::new();
-        encode_notification(notification, &self.links.config.config_text, &mut bytes);
+        encode_notification(notification, &self.links.known.lock().config_text, &mut bytes);
         *outbox.newest.lock() = Some(News {
             bytes,
             said_at: Instant::now(),
@@ -165,8 +218,7 @@ impl Drop for ElectionLinks {
 /// What all tasks share.
 struct Links {
     config: Arc<EnsembleConfig>,
-    /// What is said first on every connection that is dialled.
-    hello: Vec<u8>,
+    known: Mutex<Known>,
     on_event: Box<OnEvent>,
     /// The members without this server, and the strangers with which there is a link.
     peers: Mutex<BTreeMap<ServerId, Peer>>,
@@ -174,6 +226,18 @@ struct Links {
     next_anonymous: AtomicI64,
     /// Of the peers. `None` when the links are being closed.
     tasks: Mutex<Option<JoinSet<()>>>,
+}
+
+/// What may change while the server runs. Taken after `peers`, where both are.
+struct Known {
+    /// What is said first on every connection that is dialled.
+    hello: Vec<u8>,
+    /// Of the committed configuration and the next.
+    members: BTreeMap<ServerId, Member>,
+    /// Of the committed configuration.
+    version: i64,
+    /// The committed configuration, as notifications tell it.
+    config_text: String,
 }
 
 /// How others reach the task of a server.
@@ -231,12 +295,12 @@ struct Incoming {
 impl Links {
     /// The task of this server, started if there is none. `None`: there are too many strangers, or this is the end.
     fn peer(self: &Arc<Links>, id: ServerId) -> Option<Peer> {
-        let is_stranger = !self.config.servers.contains_key(&id);
         let mut peers = self.peers.lock();
         if let Some(known) = peers.get(&id) {
             return Some(known.clone());
         }
-        if is_stranger && peers.len() >= self.config.servers.len() - 1 + STRANGERS_MAX {
+        let strangers = peers.keys().filter(|peer| self.is_stranger(**peer)).count();
+        if self.is_stranger(id) && strangers >= STRANGERS_MAX {
             return None;
         }
         let (sender, incoming) = mpsc::channel(1);
@@ -247,7 +311,6 @@ impl Links {
         let task = PeerTask {
             links: self.clone(),
             id,
-            is_stranger,
             outbox: peer.outbox.clone(),
             incoming,
             told_addresses: Vec::new(),
@@ -261,6 +324,26 @@ impl Links {
         tasks.spawn(task.run());
         peers.insert(id, peer.clone());
         Some(peer)
+    }
+
+    /// A server told the configuration that it knows to be committed.
+    fn hear_configuration(&self, from: ServerId, text: &str) {
+        let version = {
+            let known = self.known.lock();
+            if known.config_text == text || !self.config.reconfig_enabled {
+                return;
+            }
+            known.version
+        };
+        match read_configuration(text.as_bytes()) {
+            Ok(Some(told)) if told.version > version => (self.on_event)(ElectionEvent::Configuration(told)),
+            Ok(_) => {}
+            Err(error) => tracing::warn!("the configuration of server {from} is passed over: {error}"),
+        }
+    }
+
+    fn is_stranger(&self, id: ServerId) -> bool {
+        !self.known.lock().members.contains_key(&id)
     }
 
     /// Gives an accepted connection to the task of its server.
@@ -297,18 +380,17 @@ impl Links {
         let mut stream = first_success(tries).await?;
         set_options(&stream, self.config.tcp_keep_alive)?;
         // In one segment: Java reads it with one call.
-        stream.write_all(&self.hello).await?;
+        let hello = self.known.lock().hello.clone();
+        stream.write_all(&hello).await?;
         Ok(stream)
     }
 }
 
 /// The hello of this server. Java reads no more than 2048 bytes of addresses.
-fn own_hello(config: &EnsembleConfig) -> Vec<u8> {
+fn own_hello(config: &EnsembleConfig, own: &[PeerAddress]) -> Vec<u8> {
     let mut hello = ElectionHello {
         server: config.me,
-        addresses: config
-            .own()
-            .addresses
+        addresses: own
             .iter()
             .map(|address| (address.host.clone(), address.election_port))
             .collect(),
@@ -375,10 +457,10 @@ async fn first_success<T: Send + 'static>(
 }
 
 /// Listens on every address of the own server line, or on every interface.
-async fn listen(config: &EnsembleConfig) -> Result<Vec<TcpListener>, ServeError> {
+async fn listen(own: &[PeerAddress], config: &EnsembleConfig) -> Result<Vec<TcpListener>, ServeError> {
     let mut listeners = Vec::new();
     let mut failure = None;
-    for address in &config.own().addresses {
+    for address in own {
         let host = match config.quorum_listen_on_all_ips {
             true => "0.0.0.0",
             false => &address.host,
@@ -454,6 +536,10 @@ async fn greet(links: Arc<Links>, mut stream: TcpStream, address: SocketAddr) {
             Ok(()) => links.meet(hello, stream, rest).await,
             Err(error) => tracing::debug!(%address, "connection lost while it was set up: {error}"),
         },
+        // Its server died, or thought better of it; what becomes of that server is told elsewhere.
+        Ok(Err(error)) if error.kind() != io::ErrorKind::InvalidData => {
+            tracing::debug!(%address, "a connection to the election port ended before its hello: {error}");
+        }
         Ok(Err(error)) => tracing::warn!(%address, "a connection to the election port is closed: {error}"),
         Err(_) => {
             tracing::warn!(%address, "a connection to the election port did not say who it is: it is closed");
@@ -521,8 +607,6 @@ impl Pace {
 struct PeerTask {
     links: Arc<Links>,
     id: ServerId,
-    /// It is not in the configuration: the task ends when there is no connection.
-    is_stranger: bool,
     outbox: Arc<Outbox>,
     incoming: mpsc::Receiver<Incoming>,
     /// Where it said it can be dialled.
@@ -554,7 +638,16 @@ impl PeerTask {
                 Doing::Linked(stream, came) => self.carry(stream, came).await,
             };
         }
-        self.links.peers.lock().remove(&self.id);
+    }
+
+    /// Takes a stranger out of the table, unless it has become a member meanwhile.
+    fn forget(&self) -> Doing {
+        let mut peers = self.links.peers.lock();
+        if self.links.is_stranger(self.id) {
+            peers.remove(&self.id);
+            return Doing::Ended;
+        }
+        Doing::Idle
     }
 
     async fn idle(&mut self) -> Doing {
@@ -569,7 +662,7 @@ impl PeerTask {
             biased;
             Some(incoming) = self.incoming.recv() => self.take(incoming).unwrap_or(Doing::Idle),
             () = may_dial => Doing::Dialling,
-            () = sleep(STRANGER_LINGER), if self.is_stranger => Doing::Ended,
+            () = sleep(STRANGER_LINGER), if self.links.is_stranger(self.id) => self.forget(),
         }
     }
 
@@ -587,7 +680,7 @@ impl PeerTask {
 
     /// Where to dial: as configured, then as it said.
     fn addresses(&self) -> Vec<(String, u16)> {
-        let configured = self.links.config.servers.get(&self.id);
+        let configured = self.links.known.lock().members.get(&self.id).cloned();
         let mut addresses: Vec<(String, u16)> = configured
             .iter()
             .flat_map(|member| &member.addresses)
@@ -629,7 +722,7 @@ impl PeerTask {
                         }
                         Err(error) => {
                             tracing::debug!("server {id} cannot be reached to elect: {error}");
-                            if self.is_stranger {
+                            if self.links.is_stranger(self.id) {
                                 *self.outbox.newest.lock() = None;
                             }
                             Doing::Idle
@@ -655,7 +748,7 @@ impl PeerTask {
         let next = tokio::select! {
             biased;
             Some(incoming) = self.incoming.recv() => self.take(incoming).unwrap_or(Doing::Idle),
-            ended = link.carry(id, &self.outbox, &*self.links.on_event) => {
+            ended = link.carry(id, &self.outbox, &self.links) => {
                 tracing::debug!("connection with server {id} lost: {ended}");
                 Doing::Idle
             }
@@ -686,20 +779,20 @@ struct Link {
 
 impl Link {
     /// Sends and receives until the connection ends, and says why it did.
-    async fn carry(&mut self, id: ServerId, outbox: &Outbox, on_event: &OnEvent) -> io::Error {
+    async fn carry(&mut self, id: ServerId, outbox: &Outbox, links: &Links) -> io::Error {
         loop {
-            if let Err(error) = self.step(id, outbox, on_event).await {
+            if let Err(error) = self.step(id, outbox, links).await {
                 return error;
             }
         }
     }
 
-    async fn step(&mut self, id: ServerId, outbox: &Outbox, on_event: &OnEvent) -> io::Result<()> {
+    async fn step(&mut self, id: ServerId, outbox: &Outbox, links: &Links) -> io::Result<()> {
         if Instant::now() >= self.intake_until {
             self.intake = INTAKE_MAX;
             self.intake_until = Instant::now() + INTAKE_INTERVAL;
         }
-        self.tell(id, on_event)?;
+        self.tell(id, links)?;
         if self.unsent.is_none() {
             self.unsent = outbox.take();
             self.sent = 0;
@@ -727,7 +820,7 @@ impl Link {
     }
 
     /// Tells the whole notifications that have come, as many as one interval may bring.
-    fn tell(&mut self, from: ServerId, on_event: &OnEvent) -> io::Result<()> {
+    fn tell(&mut self, from: ServerId, links: &Links) -> io::Result<()> {
         let mut told = 0;
         while self.intake > 0 {
             let rest = &self.came[told..];
@@ -736,7 +829,12 @@ impl Link {
                 break;
             };
             match decode_notification(bytes) {
-                Ok(notification) => on_event(ElectionEvent::Notification { from, notification }),
+                Ok((notification, configuration)) => {
+                    if let Some(text) = configuration {
+                        links.hear_configuration(from, &text);
+                    }
+                    (links.on_event)(ElectionEvent::Notification { from, notification });
+                }
                 Err(error) => tracing::warn!("a notification of server {from} is dropped: {error}"),
             }
             told += 4 + bytes.len();

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
+use oxkeeper_core::membership::configuration_text;
 use oxkeeper_core::{Client, ServerCore, Standing};
 use oxkeeper_types::SessionId;
 use oxkeeper_zab::LearnerView;
@@ -346,6 +347,11 @@ fn conf(service: &Service) -> String {
     );
     if let Some(ensemble) = &config.ensemble {
         let own = ensemble.own();
+        let configuration = service.view.configuration();
+        let observes = configuration.as_ref().map_or(own.is_observer, |known| {
+            !known.quorum.is_voter(ensemble.me) && known.quorum.observers().contains(&ensemble.me)
+        });
+        let list = configuration.as_deref().map(configuration_text);
         let ports = |port: fn(&PeerAddress) -> u16| {
             let ports: Vec<String> = own.addresses.iter().map(|of| port(of).to_string()).collect();
             ports.join("|")
@@ -357,8 +363,8 @@ fn conf(service: &Service) -> String {
             ensemble.sync_limit_ticks,
             ports(|of| of.election_port),
             ports(|of| of.quorum_port),
-            i32::from(own.is_observer),
-            ensemble.config_text,
+            i32::from(observes),
+            list.as_deref().unwrap_or(&ensemble.config_text),
         );
     }
     text
@@ -548,7 +554,11 @@ async fn monitor(service: &Service) -> String {
     line("server_state", &mode(service));
     if let Some(ensemble) = &service.config.ensemble {
         line("peer_state", &peer_state);
-        line("quorum_size", &ensemble.quorum.voters().len());
+        let configuration = service.view.configuration();
+        let quorum = configuration
+            .as_deref()
+            .map_or(&ensemble.quorum, |known| &known.quorum);
+        line("quorum_size", &quorum.voters().len());
     }
     if standing == Standing::Observing {
         line("observer_master_id", &service.view.leader.load(Relaxed));

@@ -1,7 +1,7 @@
 //! The quorum port: a leader listens on it for learners, a learner dials that of its leader (quorum spec, 1.4, 4.1
 //! and 5.5). Driven by the core thread; the links themselves live in [`crate::peer_link`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::EnsembleConfig;
+use crate::config::{EnsembleConfig, Member};
 use crate::listener::bind_port;
 use crate::peer_link::{LinkContext, PeerLink};
 
@@ -36,6 +36,8 @@ const BATCH_KEPT_MAX: usize = 64 * 1024;
 /// The links of this server to its leader or its learners.
 pub(crate) struct LearnerLinks {
     config: Arc<EnsembleConfig>,
+    /// Where the members are, and this server, in or out of the configuration.
+    members: BTreeMap<ServerId, Member>,
     tasks: Arc<Tasks>,
     runtime: Handle,
     open: HashMap<LinkId, OpenLink>,
@@ -64,6 +66,7 @@ struct Tasks {
 impl LearnerLinks {
     pub(crate) fn new(config: Arc<EnsembleConfig>, link: LinkContext, runtime: Handle) -> LearnerLinks {
         LearnerLinks {
+            members: config.servers.clone(),
             config,
             tasks: Arc::new(Tasks {
                 link: Arc::new(link),
@@ -78,6 +81,19 @@ impl LearnerLinks {
         }
     }
 
+    /// Dials these from here on. A server that is no member any more stays where it was.
+    pub(crate) fn set_members(&mut self, members: &BTreeMap<ServerId, Member>) {
+        let me = self.config.me;
+        let own = self.members.remove(&me).map(|own| (me, own));
+        self.members = members.clone();
+        self.members.extend(own.filter(|_| !members.contains_key(&me)));
+    }
+
+    /// Where the other end of a link is.
+    pub(crate) fn peer_of(&self, id: LinkId) -> Option<SocketAddr> {
+        self.open.get(&id).map(|open| open.link.peer)
+    }
+
     /// Listens on the quorum port, or stops.
     pub(crate) fn accept_learners(&mut self, accept: bool) {
         for task in self.listening.drain(..) {
@@ -87,7 +103,8 @@ impl LearnerLinks {
             return;
         }
         let every = self.config.quorum_listen_on_all_ips;
-        let addresses: BTreeSet<(Option<String>, u16)> = (self.config.own().addresses.iter())
+        let addresses: BTreeSet<(Option<String>, u16)> = (self.members.get(&self.config.me).iter())
+            .flat_map(|own| &own.addresses)
             .map(|address| ((!every).then(|| address.host.clone()), address.quorum_port))
             .collect();
         for (host, port) in addresses {
@@ -106,7 +123,7 @@ impl LearnerLinks {
             .connect_to_leader_limit_ticks
             .min(self.config.sync_limit_ticks);
         let within = Duration::from_millis(ticks * self.config.tick_ms);
-        let addresses: Vec<(String, u16)> = match self.config.servers.get(&leader) {
+        let addresses: Vec<(String, u16)> = match self.members.get(&leader) {
             Some(member) => member
                 .addresses
                 .iter()
@@ -191,7 +208,7 @@ impl LearnerLinks {
         if open.batch.is_empty() {
             self.unsent.push(id);
         }
-        encode_message(message, &self.config.config_text, &mut open.batch);
+        encode_message(message, &mut open.batch);
     }
 
     /// Sends the tree after what was sent before.

@@ -396,9 +396,13 @@ fn a_snapshot_arrives_whole_between_the_packets_before_and_after_it() {
         CoreMessage::Event(Event::Ensemble(ZabEvent::SnapshotSent { link })) => assert_eq!(link, pair.down),
         _ => panic!("the end of the walk was not told"),
     }
-    pair.leader
-        .links
-        .send(pair.down, &Message::NewLeader { epoch: 1 });
+    pair.leader.links.send(
+        pair.down,
+        &Message::NewLeader {
+            epoch: 1,
+            configuration: None,
+        },
+    );
     pair.leader.links.flush();
 
     assert_eq!(pair.learner.received(1), [Message::Snap(Zxid(5000))]);
@@ -407,7 +411,13 @@ fn a_snapshot_arrives_whole_between_the_packets_before_and_after_it() {
     };
     assert_eq!(link, pair.up);
     assert!(pair.learner.links.keep_snapshot(link, snapshot));
-    let after = [Message::Ping(Zxid(1)), Message::NewLeader { epoch: 1 }];
+    let after = [
+        Message::Ping(Zxid(1)),
+        Message::NewLeader {
+            epoch: 1,
+            configuration: None,
+        },
+    ];
     assert_eq!(pair.learner.received(2), after);
     let snapshot = pair.learner.links.take_snapshot(link).unwrap();
     let sent = pair.leader.shared.replica.read();

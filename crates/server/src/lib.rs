@@ -14,6 +14,7 @@ mod channels;
 mod client_task;
 mod clock;
 pub mod config;
+mod config_files;
 mod connection_throttle;
 mod core_thread;
 mod disk_worker;
@@ -48,6 +49,7 @@ use tokio::task::AbortHandle;
 use crate::channels::{CoreHandle, DiskQueue, DiskQueueFill};
 use crate::clock::Clock;
 use crate::config::EnsembleConfig;
+use crate::config_files::ConfigFiles;
 use crate::connection_throttle::ConnectionThrottle;
 use crate::core_thread::CoreThread;
 use crate::disk_worker::{DiskStats, DiskWorker};
@@ -175,6 +177,17 @@ pub async fn serve(
         config,
     });
 
+    let config_files = ensemble.as_deref().and_then(|ensemble| {
+        let file = ensemble.config_file.clone()?;
+        Some(ConfigFiles::new(file, ensemble.me))
+    });
+    if let Some(files) = &config_files
+        && ensemble
+            .as_deref()
+            .is_some_and(|ensemble| ensemble.is_listed_in_config_file)
+    {
+        files.back_up()?;
+    }
     let (core, member) = match (ensemble, started.recovered) {
         (Some(ensemble), Some(recovered)) => {
             let links = LinkContext {
@@ -219,6 +232,7 @@ pub async fn serve(
         durable: durable.clone(),
         stats: disk_stats.clone(),
         is_member: member.is_some(),
+        config_files,
         halted: halted.clone(),
     };
     let core_thread = CoreThread {
@@ -327,6 +341,7 @@ async fn start_elections(
     let on_event = move |event| {
         core.submit(Event::Ensemble(match event {
             ElectionEvent::Connected(peer) => ZabEvent::ElectionPeerConnected { peer },
+            ElectionEvent::Configuration(told) => ZabEvent::ConfigurationHeard(Arc::new(told)),
             ElectionEvent::Notification { from, notification } => {
                 ZabEvent::Notification { from, notification }
             }

@@ -1,15 +1,19 @@
 //! What the core thread of a member of an ensemble does with the actions of the consensus, and what the operator
 //! hears of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use oxkeeper_core::membership::Membership;
 use oxkeeper_core::{Event, Now, ServerCore, Standing};
 use oxkeeper_storage::Storage;
-use oxkeeper_types::Zxid;
+use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action as ZabAction, Entry, Event as ZabEvent, LinkId, PeerFault, PeerState, Reason, Write,
+    Action as ZabAction, CloseReason, Configuration, Entry, Event as ZabEvent, LinkId, PeerFault, PeerState,
+    Reason, SyncMethod, Write,
 };
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::channels::{CoreHandle, DiskJob, LinkMessage};
@@ -30,6 +34,8 @@ pub(crate) struct MemberView {
     pub(crate) serving_since_ms: AtomicU64,
     /// The leader that is followed; -1 for none.
     pub(crate) leader: AtomicI64,
+    /// The committed configuration, once it is another than the settings say.
+    configuration: Mutex<Option<Arc<Configuration>>>,
     /// Sizes of what was proposed, bytes; -1 before the first.
     pub(crate) proposal_bytes_last: AtomicI64,
     pub(crate) proposal_bytes_min: AtomicI64,
@@ -51,6 +57,7 @@ impl MemberView {
             standing: AtomicUsize::new(0),
             serving_since_ms: AtomicU64::new(0),
             leader: AtomicI64::new(-1),
+            configuration: Mutex::new(None),
             proposal_bytes_last: AtomicI64::new(-1),
             proposal_bytes_min: AtomicI64::new(-1),
             proposal_bytes_max: AtomicI64::new(-1),
@@ -61,6 +68,10 @@ impl MemberView {
 
     pub(crate) fn standing(&self) -> Standing {
         STANDINGS[self.standing.load(Relaxed)]
+    }
+
+    pub(crate) fn configuration(&self) -> Option<Arc<Configuration>> {
+        self.configuration.lock().clone()
     }
 
     fn set_standing(&self, standing: Standing) {
@@ -127,7 +138,19 @@ impl MemberLinks {
                 self.learners.connect_to_leader(leader, incarnation);
             }
             ZabAction::AcceptLearners(accept) => self.learners.accept_learners(accept),
-            ZabAction::CloseLink(link) => self.learners.close(link),
+            ZabAction::CloseLink(link, reason) => {
+                self.tell_closing(link, reason);
+                self.learners.close(link);
+            }
+            ZabAction::Configurations { committed, next } => {
+                self.set_configurations(&committed, next.as_deref())
+            }
+            ZabAction::Synchronizing {
+                learner,
+                method,
+                from,
+                to,
+            } => self.tell_synchronizing(learner, method, from, to),
             ZabAction::Send { link, message } => self.learners.send(link, &message),
             ZabAction::SendSnapshot(link) => self.learners.send_snapshot(link),
             ZabAction::ReadLog { link, from, to } => self.read_log(link, from, to),
@@ -198,6 +221,77 @@ impl MemberLinks {
         }
     }
 
+    /// The links are to reach the members of the committed configuration and of the next.
+    fn set_configurations(&mut self, committed: &Arc<Configuration>, next: Option<&Configuration>) {
+        let members = |of: &Configuration| {
+            Membership::parse(&of.list)
+                .map(|list| list.servers)
+                .unwrap_or_default()
+        };
+        let mut known = next.map(members).unwrap_or_default();
+        known.extend(members(committed));
+        self.learners.set_members(&known);
+        self.elections.set_members(committed, &known);
+        let is_new = (self.view.configuration()).is_none_or(|before| before.version != committed.version);
+        *self.view.configuration.lock() = Some(committed.clone());
+        match next {
+            Some(next) if !is_new || committed.version == 0 => {
+                tracing::info!("configuration {:x} is proposed", next.version);
+            }
+            _ => tracing::info!(
+                "configuration {:x}: participants {}; observers {}",
+                committed.version,
+                listed(committed.quorum.voters()),
+                listed(committed.quorum.observers())
+            ),
+        }
+    }
+
+    fn tell_synchronizing(&self, learner: ServerId, method: SyncMethod, from: Zxid, to: Zxid) {
+        let method = match method {
+            SyncMethod::Diff => "DIFF",
+            SyncMethod::Trunc => "TRUNC",
+            SyncMethod::Snap => "SNAP",
+        };
+        match self.state {
+            PeerState::Leading => {
+                tracing::info!("server {learner} is synchronised by {method}, from zxid {from} to {to}");
+            }
+            _ => tracing::info!("the leader synchronises by {method}; the history here ends at zxid {from}"),
+        }
+    }
+
+    /// Why a link goes, if its other end is the reason.
+    fn tell_closing(&self, link: LinkId, reason: CloseReason) {
+        let why = match reason {
+            CloseReason::RoleEnded
+            | CloseReason::NotLeading
+            | CloseReason::AsksForSnapshot
+            | CloseReason::Malformed => {
+                return;
+            }
+            CloseReason::Replaced => "its server has dialled anew".to_owned(),
+            CloseReason::TooManyUnnamed => "it did not say who it is, and others wait".to_owned(),
+            CloseReason::TooManyStrangers => {
+                "its server is not in the configuration, as too many others that are served".to_owned()
+            }
+            CloseReason::AheadInConfiguration { theirs, ours } => {
+                format!("its server knows configuration {theirs:x}, and this one only {ours:x}")
+            }
+            CloseReason::Fresher(zxid) => {
+                format!("its history, to zxid {zxid}, is fresher than that of this leader")
+            }
+            CloseReason::TooLate => {
+                "it was silent or did not acknowledge for longer than syncLimit".to_owned()
+            }
+            CloseReason::Unexpected => "it sent a packet out of place".to_owned(),
+        };
+        match self.learners.peer_of(link) {
+            Some(peer) => tracing::warn!(%peer, "the link of a learner is closed: {why}"),
+            None => tracing::warn!("the link of a learner is closed: {why}"),
+        }
+    }
+
     fn read_log(&self, link: LinkId, from: Zxid, to: Zxid) {
         let (storage, core) = (self.storage.clone(), self.core.clone());
         self.runtime.spawn_blocking(move || {
@@ -218,6 +312,14 @@ impl MemberLinks {
             core.submit(Event::Ensemble(ZabEvent::LogRead { link, entries }));
         });
     }
+}
+
+fn listed(servers: &BTreeSet<ServerId>) -> String {
+    if servers.is_empty() {
+        return "none".to_owned();
+    }
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    servers.join(" ")
 }
 
 fn name(state: PeerState) -> &'static str {
@@ -245,6 +347,10 @@ fn describe(reason: Reason) -> String {
         }
         Reason::BacklogTooLarge => {
             "more txns came than are kept in memory before they are durable and delivered".to_owned()
+        }
+        Reason::Reconfigured => "the configuration has changed who leads, or what this server is".to_owned(),
+        Reason::Designated(leader) => {
+            format!("the configuration has changed, and server {leader} is to lead")
         }
         Reason::DiskFailed => "a write to disk failed".to_owned(),
         Reason::Fault(PeerFault::StaleEpoch { accepted, theirs }) => {

@@ -87,6 +87,8 @@ struct Outbox {
 #[derive(Debug)]
 pub(crate) struct PeerLink {
     pub(crate) id: LinkId,
+    /// The other end.
+    pub(crate) peer: SocketAddr,
     inner: Arc<Inner>,
 }
 
@@ -121,6 +123,7 @@ impl PeerLink {
         });
         let link = PeerLink {
             id,
+            peer,
             inner: inner.clone(),
         };
         context.core.send(CoreMessage::Link(LinkMessage::Opened(

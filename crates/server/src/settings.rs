@@ -27,8 +27,7 @@ pub(crate) fn core_settings(config: &ServerConfig) -> CoreSettings {
             hash_seed: fastrand::u64(..),
             ..TreeSettings::default()
         },
-        config_text: ensemble.map(|ensemble| ensemble.config_text.clone()),
-        config_version: ensemble.map_or(0, |ensemble| ensemble.config_version),
+        standalone_enabled: ensemble.is_none_or(|ensemble| ensemble.standalone_enabled),
         local_sessions: ensemble.is_some_and(|ensemble| ensemble.local_sessions_enabled),
         local_sessions_upgrading: ensemble.is_some_and(|of| of.local_sessions_upgrading_enabled),
         read_only_mode: ensemble.is_some_and(|ensemble| ensemble.read_only_mode),

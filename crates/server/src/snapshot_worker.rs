@@ -13,6 +13,7 @@ use oxkeeper_storage::{
 };
 use oxkeeper_tree::TreeSettings;
 use oxkeeper_types::Zxid;
+use oxkeeper_zab::NO_HISTORY;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::ServeError;
@@ -78,7 +79,14 @@ pub(crate) fn start(
     for note in &recovered.notes {
         tracing::warn!("{note}");
     }
-    if recovered.is_unexplained {
+    // A member waits for a leader who has the data.
+    let is_blank = recovered.is_unexplained && ensemble.is_some();
+    if is_blank {
+        tracing::warn!(
+            "there is no database: this server has no vote until a leader has sent it one (db.autocreate)"
+        );
+    }
+    if recovered.is_unexplained && !is_blank {
         return Err(StorageError::Refused {
             place: PathBuf::from(&config.data_dir),
             what: "there is no database, and db.autocreate=false forbids to begin one".to_owned(),
@@ -104,7 +112,11 @@ pub(crate) fn start(
             Some(oxkeeper_zab::Recovered {
                 accepted_epoch: epochs.accepted,
                 current_epoch: epochs.current,
-                window_start: recovered.window_start,
+                window_start: if is_blank {
+                    NO_HISTORY
+                } else {
+                    recovered.window_start
+                },
                 window: recovered.window,
             })
         }

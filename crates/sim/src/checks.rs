@@ -232,7 +232,7 @@ impl World {
         let vote = notification.vote;
         if notification.state == PeerState::Looking
             && vote.leader == server.id
-            && server.settings.quorum.is_voter(to)
+            && server.settings.configuration.quorum.is_voter(to)
         {
             let claim = (self.checks.floor(vote.zxid), vote.peer_epoch);
             let durable = (server.facts.last, i64::from(server.facts.current_epoch));
@@ -290,7 +290,11 @@ impl World {
                     before = entry.zxid;
                 }
             }
-            Write::Truncate { .. } | Write::AcceptedEpoch(_) | Write::CurrentEpoch(_) => {}
+            Write::Truncate { .. }
+            | Write::AcceptedEpoch(_)
+            | Write::CurrentEpoch(_)
+            | Write::NextConfiguration(_)
+            | Write::Configuration(_) => {}
         }
     }
 
@@ -401,7 +405,12 @@ impl World {
                 });
                 let holders = others.map(|place| self.servers[place].id).collect();
                 assert!(
-                    keeps >= had || self.servers[at].settings.quorum.contains_quorum(&holders),
+                    keeps >= had
+                        || self.servers[at]
+                            .settings
+                            .configuration
+                            .quorum
+                            .contains_quorum(&holders),
                     "Z8: {} gives up {} committed txns by {write:?}, and only {holders:?} have them",
                     at + 1,
                     had - keeps
@@ -416,6 +425,13 @@ impl World {
                 *epoch >= self.servers[at].facts.current_epoch,
                 "the current epoch of {} goes back to {epoch}",
                 at + 1
+            ),
+            Write::NextConfiguration(_) => {}
+            Write::Configuration(committed) => assert!(
+                committed.version > self.servers[at].settings.configuration.version,
+                "the configuration of {} goes back to {:x}",
+                at + 1,
+                committed.version
             ),
         }
     }
@@ -619,7 +635,7 @@ impl World {
 
     /// Z8: a quorum of the disks, those of servers that are down included, has what was decided.
     fn check_quorum(&self, at: Place, what: &str, has: impl Fn(&World, Place) -> bool) {
-        let quorum = &self.servers[at].settings.quorum;
+        let quorum = &self.servers[at].settings.configuration.quorum;
         let holders: BTreeSet<ServerId> = (0..self.servers.len())
             .filter(|place| has(self, *place))
             .map(|place| self.servers[place].id)

@@ -2,7 +2,9 @@
 //! delays, holds back, and breaks connections; what a connection carries stays in order, in pieces of any size.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+use oxkeeper_core::membership::{configuration_text, read_configuration};
 use oxkeeper_core::{
     Event, Sender, SnapshotIntake, SnapshotStream, decode_message, decode_notification, encode_message,
     encode_notification,
@@ -17,8 +19,6 @@ use crate::world::{Happening, Place, World};
 
 /// The longest data of a packet that a server takes.
 const PACKET_DATA_MAX: usize = 4 * 1024 * 1024;
-/// The configuration in notifications and NEWLEADER; nobody here reads it.
-const CONFIG_TEXT: &str = "version=0";
 
 /// Which way something goes over a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,7 +114,9 @@ impl World {
             return;
         }
         let mut bytes = Vec::new();
-        encode_notification(notification, CONFIG_TEXT, &mut bytes);
+        let known = self.running(at).core.consensus().expect("it is a member");
+        let known = configuration_text(known.configuration());
+        encode_notification(notification, &known, &mut bytes);
         let last = self.net.notified_ms.get(&(at, to)).copied().unwrap_or(0);
         let arrives_ms = last.max(self.now_ms + self.delay());
         self.net.notified_ms.insert((at, to), arrives_ms);
@@ -135,8 +137,12 @@ impl World {
         if self.net.blocked.contains(&(from, to)) {
             return;
         }
-        let notification = decode_notification(&bytes[4..])
+        let (notification, known) = decode_notification(&bytes[4..])
             .unwrap_or_else(|error| panic!("a notification of {} cannot be read: {error}", from + 1));
+        let known = known.map(|text| read_configuration(text.as_bytes()));
+        if let Some(Ok(Some(known))) = known {
+            self.tell_zab(to, oxkeeper_zab::Event::ConfigurationHeard(Arc::new(known)));
+        }
         self.say(|| format!("{} to {}: {notification:?}", from + 1, to + 1));
         let from = self.servers[from].id;
         self.tell_zab(to, oxkeeper_zab::Event::Notification { from, notification });
@@ -209,7 +215,7 @@ impl World {
             return;
         };
         let mut bytes = Vec::new();
-        encode_message(message, CONFIG_TEXT, &mut bytes);
+        encode_message(message, &mut bytes);
         let Some(link) = self.net.links.get_mut(&id) else {
             return;
         };

@@ -148,6 +148,19 @@ impl Server {
         }
     }
 
+    /// The files of the configuration are whole or not there, as those of the epochs.
+    fn save_configuration(&mut self, write: Write) {
+        match write {
+            Write::NextConfiguration(next) => self.settings.next_configuration = next,
+            Write::Configuration(committed) => {
+                let next = self.settings.next_configuration.take();
+                self.settings.next_configuration = next.filter(|next| next.version > committed.version);
+                self.settings.configuration = committed;
+            }
+            _ => unreachable!("another file"),
+        }
+    }
+
     fn start(&self, now: Now, random: [u64; 2]) -> Result<Running, StorageError> {
         let storage = Storage::open(Arc::new(self.disk.clone()), None, self.storage_settings)?;
         let recovered = recover(
@@ -228,6 +241,8 @@ impl Running {
                 self.storage.save_epoch(EpochFile::Current, epoch)?;
                 Ok(Executed::Done)
             }
+            // Those files are not on the disk of the storage.
+            Write::NextConfiguration(_) | Write::Configuration(_) => Ok(Executed::Done),
             Write::Truncate { to, reload } => {
                 if self.storage.truncate(&mut self.log, to, reload)? == Truncated::Refused {
                     return Ok(Executed::Refused);
@@ -402,7 +417,10 @@ impl World {
             Write::Install { zxid, entries, .. } => entries
                 .last()
                 .map_or_else(|| self.checks.floor(*zxid), |entry| entry.zxid),
-            Write::AcceptedEpoch(_) | Write::CurrentEpoch(_) => last,
+            Write::AcceptedEpoch(_)
+            | Write::CurrentEpoch(_)
+            | Write::NextConfiguration(_)
+            | Write::Configuration(_) => last,
         }
     }
 
@@ -459,6 +477,11 @@ impl World {
                 Write::Install { .. } => Attempt::History(last),
                 Write::AcceptedEpoch(epoch) => Attempt::AcceptedEpoch(*epoch),
                 Write::CurrentEpoch(epoch) => Attempt::CurrentEpoch(*epoch),
+                Write::NextConfiguration(_) | Write::Configuration(_) => Attempt::History(last),
+            };
+            let configuration = match &write {
+                Write::NextConfiguration(_) | Write::Configuration(_) => Some(write.clone()),
+                _ => None,
             };
             let is_append = matches!(write, Write::Append(_));
             let server = &mut self.servers[at];
@@ -482,6 +505,9 @@ impl World {
                     event = Some(oxkeeper_zab::Event::TruncateRefused { write: id });
                 }
                 Err(error) => return self.disk_failed(at, &error),
+            }
+            if let Some(write) = configuration {
+                self.servers[at].save_configuration(write);
             }
             if !matches!(event, Some(oxkeeper_zab::Event::TruncateRefused { .. })) {
                 facts.last = last;

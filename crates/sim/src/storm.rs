@@ -100,7 +100,7 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         tick_ms,
         session_timeout_ms_min: i32::try_from(tick_ms * 2).unwrap_or(i32::MAX),
         session_timeout_ms_max: i32::try_from(timeout_ms_max).unwrap_or(i32::MAX),
-        config_text: pick(rng, &[None, Some("version=0")]).map(str::to_owned),
+        standalone_enabled: pick(rng, &[true, false]),
         containers: ContainerSettings {
             check_interval_ms: pick(rng, &[700, 5000]),
             removals_per_minute_max: 600,
@@ -295,7 +295,7 @@ impl World {
         let mut dead = BTreeSet::new();
         if self.rng.u8(..) < 90 {
             let victim = self.rng.usize(..self.servers.len());
-            let quorum = &self.servers[0].settings.quorum;
+            let quorum = &self.servers[0].settings.configuration.quorum;
             let left = quorum.voters() - &[self.servers[victim].id].into();
             if quorum.contains_quorum(&left) {
                 dead.insert(victim);

@@ -264,7 +264,7 @@ impl World {
                     self.say(|| format!("{} begins to lead", at + 1));
                 }
             }
-            Action::CloseLink(link) => self.close_link(at, link),
+            Action::CloseLink(link, _) => self.close_link(at, link),
             Action::Send { link, message } => {
                 self.check_sent(at, link, &message);
                 match message {
@@ -287,6 +287,10 @@ impl World {
                 }
                 self.note_role_ended(at);
             }
+            Action::Configurations { committed, .. } => {
+                self.say(|| format!("{} has configuration {:x}", at + 1, committed.version));
+            }
+            Action::Synchronizing { .. } => {}
             Action::Deliver(_) | Action::Serve { .. } | Action::AnswerPing { .. } | Action::PassOn { .. } => {
                 unreachable!("the core does {action:?} itself")
             }

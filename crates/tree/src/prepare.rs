@@ -6,9 +6,9 @@
 //! end every Java server that reads our log (section 10, "poison requests").
 
 use oxkeeper_types::{
-    Acl, CreateMode, CreateRequest, CreateTxn, ErrorCode, Id, OpCode, Permissions, QUOTA_PATH, RESERVED_PATH,
-    SessionId, StoredOwner, StoredStat, TTL_MS_MAX, Txn, TxnDigest, VERSION_ANY, WriteRequest, ZnodeKind,
-    Zxid, is_builtin_path, split_path, validate_path,
+    Acl, CONFIG_PATH, CreateMode, CreateRequest, CreateTxn, ErrorCode, Id, OpCode, Permissions, QUOTA_PATH,
+    RESERVED_PATH, SessionId, StoredOwner, StoredStat, TTL_MS_MAX, Txn, TxnDigest, VERSION_ANY, WriteRequest,
+    ZnodeKind, Zxid, is_builtin_path, split_path, validate_path,
 };
 
 use crate::acl::{check_permission, fix_acl};
@@ -154,7 +154,8 @@ impl Preparation<'_> {
             WriteRequest::SetData { path, data, version } => self.set_data(path, data, version),
             WriteRequest::SetAcl { path, acl, version } => self.set_acl(path, acl, version),
             WriteRequest::Check { path, version } => self.check(path, version),
-            WriteRequest::Reconfig => Err(self.reconfig()),
+            WriteRequest::Reconfig(_) => Err(self.reconfig()),
+            WriteRequest::SetConfig { config } => self.set_config(config),
             WriteRequest::CreateSession { timeout_ms } => Ok(Txn::CreateSession { timeout_ms }),
             WriteRequest::CloseSession => Ok(self.close_session()),
             WriteRequest::Invalid(code) => Err(code),
@@ -396,6 +397,25 @@ impl Preparation<'_> {
             .session_check
             .err()
             .unwrap_or(ErrorCode::Unimplemented)
+    }
+
+    /// A leader has found that the membership may become this; what is left is whether its client may change it.
+    fn set_config(&mut self, config: Box<[u8]>) -> Result<Txn, ErrorCode> {
+        self.caller.session_check?;
+        let mut record = self.record(CONFIG_PATH)?;
+        self.check_permission(&record, Permissions::WRITE)?;
+        let digest = record.digest;
+        record.stat.version = VERSION_ANY;
+        record.stat.mzxid = self.zxid;
+        record.stat.mtime = self.caller.time;
+        record.data_len = config.len();
+        record.content_crc = self.tree.content_crc_of(CONFIG_PATH, Some(&config));
+        self.put(CONFIG_PATH, digest, Some(record));
+        Ok(Txn::Reconfig {
+            path: CONFIG_PATH.to_owned(),
+            data: Some(config),
+            version: VERSION_ANY,
+        })
     }
 
     fn close_session(&mut self) -> Txn {

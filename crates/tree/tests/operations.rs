@@ -7,8 +7,8 @@ mod common;
 use common::*;
 use oxkeeper_tree::{Caller, Tree, TreeSettings};
 use oxkeeper_types::{
-    CreateMode, CreateRequest, ErrorCode, Id, OpCode, OpResult, Outcome, SessionId, StoredStat, Txn,
-    WriteRequest, Zxid,
+    CreateMode, CreateRequest, ErrorCode, Id, OpCode, OpResult, Outcome, ReconfigRequest, SessionId,
+    StoredStat, Txn, WriteRequest, Zxid,
 };
 use oxkeeper_types::{CreateMode::*, ErrorCode::*};
 
@@ -680,9 +680,15 @@ fn errors_consume_a_zxid_and_carry_no_digest() {
         world.err(WriteRequest::Invalid(MarshallingError)),
         MarshallingError
     );
-    assert_eq!(world.err(WriteRequest::Reconfig), ReconfigDisabled);
+    assert_eq!(
+        world.err(WriteRequest::Reconfig(ReconfigRequest::default())),
+        ReconfigDisabled
+    );
     world.settings.reconfig_enabled = true;
-    assert_eq!(world.err(WriteRequest::Reconfig), Unimplemented);
+    assert_eq!(
+        world.err(WriteRequest::Reconfig(ReconfigRequest::default())),
+        Unimplemented
+    );
     world.settings.digest_enabled = false;
     assert_eq!(world.prepare(SESSION, create("/a", Persistent)).digest, None);
 }

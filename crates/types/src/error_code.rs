@@ -16,6 +16,10 @@ pub enum ErrorCode {
     BadArguments = -8,
     /// The session is not known here.
     UnknownSession = -12,
+    /// Of the new members of a reconfig no quorum follows the leader.
+    NewConfigNoQuorum = -13,
+    /// Another reconfig is under way.
+    ReconfigInProgress = -14,
     /// The znode, or the parent of one to be made, does not exist.
     NoNode = -101,
     /// The ACL does not permit it.
@@ -56,12 +60,14 @@ impl ErrorCode {
     /// The error of a number, if there is one.
     pub fn from_code(code: i32) -> Option<ErrorCode> {
         use ErrorCode::*;
-        const ALL: [ErrorCode; 22] = [
+        const ALL: [ErrorCode; 24] = [
             RuntimeInconsistency,
             MarshallingError,
             Unimplemented,
             BadArguments,
             UnknownSession,
+            NewConfigNoQuorum,
+            ReconfigInProgress,
             NoNode,
             NoAuth,
             BadVersion,

@@ -25,7 +25,7 @@ pub use path::{
     validate_path,
 };
 pub use reply::{OpResult, Outcome};
-pub use request::{CreateRequest, ReadRequest, SubRead, WatchPaths, WriteRequest};
+pub use request::{CreateRequest, ReadRequest, ReconfigRequest, SubRead, WatchPaths, WriteRequest};
 pub use stat::{Stat, StoredStat, VERSION_ANY};
 pub use txn::{CreateTxn, Txn, TxnDigest, TxnHeader};
 pub use watch::{AddWatchMode, WatchEventKind, WatchSelector};

@@ -21,6 +21,19 @@ pub struct CreateRequest {
     pub ttl: i64,
 }
 
+/// How the membership of the ensemble is to change: by who comes and who goes, or to a whole new list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReconfigRequest {
+    /// Server lines with commas between, of servers that join or change.
+    pub joining: Option<String>,
+    /// Numbers of servers with commas between.
+    pub leaving: Option<String>,
+    /// The whole new list, with commas or line ends between; the other two do not count then.
+    pub new_members: Option<String>,
+    /// The version of the configuration that is to be changed; -1 for any.
+    pub version: i64,
+}
+
 /// A request that changes the tree (or fails to): it takes a zxid and goes through the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteRequest {
@@ -66,7 +79,13 @@ pub enum WriteRequest {
         path: String,
     },
     /// Change the membership of the ensemble.
-    Reconfig,
+    Reconfig(ReconfigRequest),
+    /// Put this list of servers into the znode of the configuration. Made by the leader of a reconfig, never by a
+    /// client.
+    SetConfig {
+        /// The list, as ZooKeeper writes it.
+        config: Box<[u8]>,
+    },
     /// Begin a session. Made by the server for a connect request.
     CreateSession {
         /// The negotiated session timeout, in ms.

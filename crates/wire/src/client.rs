@@ -5,8 +5,8 @@ use std::fmt;
 use std::ops::Range;
 
 use oxkeeper_types::{
-    Acl, AddWatchMode, CreateMode, CreateRequest, ErrorCode, Id, OpCode, Permissions, ReadRequest, SessionId,
-    SubRead, WatchPaths, WatchSelector, WriteRequest, Zxid,
+    Acl, AddWatchMode, CreateMode, CreateRequest, ErrorCode, Id, OpCode, Permissions, ReadRequest,
+    ReconfigRequest, SessionId, SubRead, WatchPaths, WatchSelector, WriteRequest, Zxid,
 };
 
 use crate::{DecodeError, Decoder, Encoder};
@@ -184,11 +184,12 @@ pub fn decode_request(op: OpCode, body: &[u8]) -> Result<Request<'_>, DecodeErro
         OpCode::SetAcl => return set_acl(decoder).map(Request::Write),
         OpCode::Multi => return multi(decoder).map(Request::Write),
         OpCode::Reconfig => {
-            for _joining_leaving_new in 0..3 {
-                decoder.string()?;
-            }
-            let _config_version = decoder.long()?;
-            return Ok(Request::Write(WriteRequest::Reconfig));
+            return Ok(Request::Write(WriteRequest::Reconfig(ReconfigRequest {
+                joining: decoder.string()?.map(Cow::into_owned),
+                leaving: decoder.string()?.map(Cow::into_owned),
+                new_members: decoder.string()?.map(Cow::into_owned),
+                version: decoder.long()?,
+            })));
         }
         OpCode::Sync => {
             return Ok(Request::Sync {
@@ -626,9 +627,10 @@ fn write_op(write: &WriteRequest) -> OpCode {
         WriteRequest::Check { .. } => OpCode::Check,
         WriteRequest::Multi(_) => OpCode::Multi,
         WriteRequest::DeleteContainer { .. } => OpCode::DeleteContainer,
-        WriteRequest::Reconfig => OpCode::Reconfig,
+        WriteRequest::Reconfig(_) => OpCode::Reconfig,
         WriteRequest::CreateSession { .. } => OpCode::CreateSession,
         WriteRequest::CloseSession => OpCode::CloseSession,
+        WriteRequest::SetConfig { .. } => panic!("no request sets the configuration as it is"),
         WriteRequest::Invalid(error) => panic!("no request says {error}"),
     }
 }
@@ -733,14 +735,15 @@ fn encode_write(encoder: &mut Encoder<'_>, write: &WriteRequest) {
             encode_multi_header(encoder, -1, true, -1);
         }
         WriteRequest::DeleteContainer { path } => encoder.string(path),
-        WriteRequest::Reconfig => {
-            for _joining_leaving_new in 0..3 {
-                encoder.buffer(None);
+        WriteRequest::Reconfig(reconfig) => {
+            for text in [&reconfig.joining, &reconfig.leaving, &reconfig.new_members] {
+                encoder.buffer(text.as_deref().map(str::as_bytes));
             }
-            encoder.long(-1);
+            encoder.long(reconfig.version);
         }
         WriteRequest::CreateSession { timeout_ms } => encoder.int(*timeout_ms),
         WriteRequest::CloseSession => {}
+        WriteRequest::SetConfig { .. } => panic!("no request sets the configuration as it is"),
         WriteRequest::Invalid(error) => panic!("no request says {error}"),
     }
 }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 
 use oxkeeper_types::{
     Acl, AddWatchMode, CreateRequest, CreateTxn, ErrorCode, Id, OpCode, OpResult, Outcome, Permissions,
-    ReadRequest, SessionId, Stat, StoredStat, SubRead, TTL_MS_MAX, Txn, TxnDigest, TxnHeader, WatchEventKind,
-    WatchPaths, WatchSelector, WriteRequest, ZnodeKind, Zxid,
+    ReadRequest, ReconfigRequest, SessionId, Stat, StoredStat, SubRead, TTL_MS_MAX, Txn, TxnDigest,
+    TxnHeader, WatchEventKind, WatchPaths, WatchSelector, WriteRequest, ZnodeKind, Zxid,
 };
 use oxkeeper_wire::*;
 use proptest::collection::vec;
@@ -122,7 +122,20 @@ fn write_request() -> impl Strategy<Value = WriteRequest> {
             version
         }),
         vec(part, 0..5).prop_map(WriteRequest::Multi),
-        Just(WriteRequest::Reconfig),
+        (
+            any::<Option<String>>(),
+            any::<Option<String>>(),
+            any::<Option<String>>(),
+            any::<i64>()
+        )
+            .prop_map(|(joining, leaving, new_members, version)| WriteRequest::Reconfig(
+                ReconfigRequest {
+                    joining,
+                    leaving,
+                    new_members,
+                    version,
+                }
+            )),
     ]
 }
 

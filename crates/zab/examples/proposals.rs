@@ -118,7 +118,13 @@ impl Server {
         server.hear(1, Message::LeaderInfo { epoch: 1 });
         server.make_durable();
         server.hear(1, Message::Diff(Zxid::ZERO));
-        server.hear(1, Message::NewLeader { epoch: 1 });
+        server.hear(
+            1,
+            Message::NewLeader {
+                epoch: 1,
+                configuration: None,
+            },
+        );
         server.make_durable();
         server.hear(1, Message::UpToDate);
         assert_eq!(server.zab.peer_state(), "following - broadcast");

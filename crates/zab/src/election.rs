@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oxkeeper_types::{ServerId, Zxid};
 
-use crate::quorum::QuorumVerifier;
+use crate::configuration::Configurations;
+use crate::journal::NO_HISTORY;
 use crate::settings::Settings;
 use crate::timers::{Timer, Timers};
 use crate::vote::{NOTIFICATION_VERSION, Notification, PeerState, Vote};
@@ -41,7 +42,7 @@ pub(crate) type Outbox = Vec<(ServerId, Notification)>;
 #[derive(Debug)]
 pub(crate) struct Election {
     me: ServerId,
-    quorum: QuorumVerifier,
+    configurations: Configurations,
     settle_ms: u64,
     interval_min_ms: u64,
     interval_max_ms: u64,
@@ -70,10 +71,10 @@ struct Round {
 }
 
 impl Election {
-    pub(crate) fn new(settings: &Settings) -> Election {
+    pub(crate) fn new(settings: &Settings, configurations: Configurations) -> Election {
         Election {
             me: settings.me,
-            quorum: settings.quorum.clone(),
+            configurations,
             settle_ms: settings.election_settle_ms,
             interval_min_ms: settings.notification_interval_min_ms,
             interval_max_ms: settings.notification_interval_max_ms,
@@ -95,7 +96,7 @@ impl Election {
         out: &mut Outbox,
     ) -> Option<Elected> {
         self.logical_clock += 1;
-        let own = if self.quorum.is_voter(self.me) {
+        let own = if self.configurations.committed().quorum.is_voter(self.me) {
             Vote {
                 leader: self.me,
                 zxid,
@@ -118,6 +119,23 @@ impl Election {
         Some(self.finish(elected, timers))
     }
 
+    /// Elects by these from here on. Not in the middle of a round.
+    pub(crate) fn set_configurations(&mut self, configurations: &Configurations) {
+        if self.configurations.versions() != configurations.versions() {
+            self.configurations = configurations.clone();
+        }
+    }
+
+    /// There is no election: it was said who is to lead. `zxid` and `epoch` are those of this server.
+    pub(crate) fn designate(&mut self, leader: ServerId, zxid: Zxid, epoch: u32) {
+        self.electors.clear();
+        self.outcome = Vote {
+            leader,
+            zxid,
+            peer_epoch: i64::from(epoch),
+        };
+    }
+
     /// Replaces the epoch of the outcome by that of the leader, once this server has synchronised with it: those
     /// who join later must find equal votes.
     pub(crate) fn adopt_epoch(&mut self, epoch: u32) {
@@ -131,7 +149,7 @@ impl Election {
 
     /// A connection to a peer came up: it hears the own vote at once.
     pub(crate) fn handle_connected(&mut self, peer: ServerId, out: &mut Outbox) {
-        if self.round.is_some() && self.quorum.is_voter(peer) {
+        if self.round.is_some() && self.configurations.is_voter(peer) {
             out.push((peer, self.proposal_notification()));
         }
     }
@@ -149,7 +167,7 @@ impl Election {
         if from == self.me || notification.election_epoch > ROUND_MAX {
             return None;
         }
-        if !self.quorum.is_voter(from) {
+        if !self.configurations.is_voter(from) {
             // Only who looks is answered: two servers that do not vote would answer each other for ever.
             if notification.state == PeerState::Looking {
                 out.push((from, self.outcome_notification(state, self.logical_clock)));
@@ -182,15 +200,30 @@ impl Election {
             out.push((from, self.proposal_notification()));
             return None;
         }
+        if notification.vote == Vote::NONE && notification.election_epoch > self.logical_clock {
+            // One who votes in the next configuration and does not know of it cannot be elected, but its vote for
+            // another is needed. It is to be had in its round alone.
+            self.logical_clock = notification.election_epoch;
+            let round = self.round.as_mut()?;
+            round.received.clear();
+            round.proposal = round.own;
+            self.broadcast(out);
+            return self.count_looking(now_ms, timers);
+        }
         // A vote for who does not vote (that of an observer) is not counted, nor is that of who has no data yet.
         let round = self.round.as_mut()?;
-        if !self.quorum.is_voter(notification.vote.leader)
-            || round.own.zxid == Zxid(-1)
-            || notification.vote.zxid == Zxid(-1)
+        if !self.configurations.is_voter(notification.vote.leader)
+            || round.own.zxid == NO_HISTORY
+            || notification.vote.zxid == NO_HISTORY
         {
             return None;
         }
-        if notification.vote.leader == self.me && notification.vote.beats(&round.own, &self.quorum) {
+        if notification.vote.leader == self.me && round.own == Vote::NONE {
+            // Somebody has an older configuration, in which this server could be elected; it hears of the newer one.
+            return None;
+        }
+        if notification.vote.leader == self.me && self.configurations.prefers(&notification.vote, &round.own)
+        {
             // Somebody remembers a vote of this server from before it was truncated. To be elected for what it has no
             // more would only mean to be refused by its followers; in a new round nobody remembers.
             self.logical_clock = notification.election_epoch + 1;
@@ -203,11 +236,11 @@ impl Election {
             self.logical_clock = notification.election_epoch;
             round.received.clear();
             round.proposal = round.own;
-            if notification.vote.beats(&round.own, &self.quorum) {
+            if self.configurations.prefers(&notification.vote, &round.own) {
                 round.proposal = notification.vote;
             }
             self.broadcast(out);
-        } else if notification.vote.beats(&round.proposal, &self.quorum) {
+        } else if self.configurations.prefers(&notification.vote, &round.proposal) {
             round.proposal = notification.vote;
             self.broadcast(out);
         } else if notification.vote != round.proposal && !round.received.contains_key(&from) {
@@ -221,19 +254,22 @@ impl Election {
 
     /// Whether a quorum proposes what this server proposes, and nothing better can be expected.
     fn count_looking(&mut self, now_ms: u64, timers: &mut Timers) -> Option<Elected> {
-        if !self.quorum.is_voter(self.me) {
+        if !self.configurations.is_voter(self.me) {
             return None;
         }
         let mine = self.proposal_notification();
         let round = self.round.as_mut()?;
+        if round.own.zxid == NO_HISTORY {
+            return None;
+        }
         round.received.insert(self.me, mine);
         let agreeing = agreeing(&round.received, &mine);
         let leader = round.proposal.leader;
-        if !self.quorum.contains_quorum(&agreeing) {
+        if leader == Vote::NONE.leader || !self.configurations.contains_quorum(&agreeing) {
             timers.stop(Timer::ElectionSettle);
             return None;
         }
-        if agreeing.is_superset(self.quorum.voters()) {
+        if agreeing.is_superset(&self.configurations.voters()) {
             return Some(Elected { leader });
         }
         if !timers.is_set(Timer::ElectionSettle) {
@@ -242,10 +278,11 @@ impl Election {
         None
     }
 
-    /// Votes of those who have found a leader: follow it when a quorum does and it says itself that it leads.
+    /// Votes of those who have found a leader: follow it when a quorum does and it says itself that it leads. Of which
+    /// configuration is the leader's business; what this server takes for the next one may never have been committed.
     fn handle_settled(&mut self, from: ServerId, notification: Notification) -> Option<Elected> {
         let leader = notification.vote.leader;
-        if !self.quorum.is_voter(leader) {
+        if !self.configurations.is_voter(leader) {
             return None;
         }
         let me = self.me;
@@ -262,8 +299,8 @@ impl Election {
         if notification.election_epoch == self.logical_clock {
             round.received.insert(from, notification);
             if self
-                .quorum
-                .contains_quorum(&agreeing(&round.received, &notification))
+                .configurations
+                .contains_any_quorum(&agreeing(&round.received, &notification))
                 && vouches(&round.received, self.logical_clock)
             {
                 round.proposal = notification.vote;
@@ -272,8 +309,8 @@ impl Election {
         }
         round.settled.insert(from, notification);
         if self
-            .quorum
-            .contains_quorum(&agreeing(&round.settled, &notification))
+            .configurations
+            .contains_any_quorum(&agreeing(&round.settled, &notification))
             && vouches(&round.settled, self.logical_clock)
         {
             self.logical_clock = notification.election_epoch;
@@ -318,8 +355,9 @@ impl Election {
     /// Tells every other voter; observers are told when they ask.
     fn broadcast(&self, out: &mut Outbox) {
         let notification = self.proposal_notification();
-        let others = self.quorum.voters().iter().filter(|voter| **voter != self.me);
-        out.extend(others.map(|voter| (*voter, notification)));
+        let voters = self.configurations.voters().into_iter();
+        let others = voters.filter(|voter| *voter != self.me);
+        out.extend(others.map(|voter| (voter, notification)));
     }
 
     fn proposal_notification(&self) -> Notification {

@@ -1,4 +1,8 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::configuration::Configuration;
+use crate::quorum::QuorumVerifier;
 
 const SETTLE_MS: u64 = 50;
 
@@ -12,12 +16,16 @@ fn id(server: i64) -> ServerId {
     ServerId(server)
 }
 
+fn configurations(quorum: QuorumVerifier) -> Configurations {
+    Configurations::new(Arc::new(Configuration::new(quorum)), None)
+}
+
 fn elector(me: i64, voters: i64) -> Elector {
     let quorum = QuorumVerifier::majority((1..=voters).map(ServerId), [id(9)]);
-    let mut settings = Settings::new(id(me), quorum);
+    let mut settings = Settings::new(id(me), quorum.clone());
     settings.election_settle_ms = SETTLE_MS;
     Elector {
-        election: Election::new(&settings),
+        election: Election::new(&settings, configurations(quorum)),
         timers: Timers::default(),
         out: Vec::new(),
     }
@@ -260,7 +268,7 @@ fn an_observers_question_is_answered_in_the_round_of_the_clock_and_never_counted
 fn a_settled_server_answers_who_looks_with_its_outcome() {
     let mut one = elector(1, 1);
     one.start(7, 2, 0);
-    one.election.quorum = QuorumVerifier::majority([id(1), id(2)], []);
+    one.election.configurations = configurations(QuorumVerifier::majority([id(1), id(2)], []));
     one.election.adopt_epoch(3);
     let (timers, out) = (&mut one.timers, &mut one.out);
     let asks = looking(vote(0, 0, 2), 9);

@@ -3,11 +3,17 @@
 //! its own (Z10).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use oxkeeper_types::Zxid;
 
+use crate::configuration::Configuration;
 use crate::history::History;
 use crate::message::{Entry, LinkId};
+
+/// The end of the history of a server that has lost its data, or never had any, and was told not to begin with an
+/// empty tree. It votes for nobody and promises nothing that counts until a leader has brought it a history.
+pub const NO_HISTORY: Zxid = Zxid(-1);
 
 /// A write to disk, numbered from 1 in the order of execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +48,10 @@ pub enum Write {
     AcceptedEpoch(u32),
     /// Save the epoch whose leader's history this server has taken over.
     CurrentEpoch(u32),
+    /// Save the configuration that is to follow the committed one; `None`: there is none any more.
+    NextConfiguration(Option<Arc<Configuration>>),
+    /// Save the committed configuration; a next one that is not newer is done with.
+    Configuration(Arc<Configuration>),
 }
 
 /// What of a write is to be known when it is durable.
@@ -52,6 +62,7 @@ enum InFlight {
     Install(History),
     AcceptedEpoch(u32),
     CurrentEpoch(u32),
+    Configuration,
 }
 
 /// What has become durable, for the role.
@@ -63,6 +74,7 @@ pub(crate) enum Done {
     Installed,
     AcceptedEpoch,
     CurrentEpoch,
+    Configuration,
 }
 
 /// What the disk holds when a server starts.
@@ -72,7 +84,8 @@ pub struct Recovered {
     pub accepted_epoch: u32,
     /// The epoch that vouches for the history.
     pub current_epoch: u32,
-    /// The zxid before the window.
+    /// The zxid before the window. [`NO_HISTORY`]: there is nothing, not even an empty tree, and nobody knows whether
+    /// there was.
     pub window_start: Zxid,
     /// The last txns of the log. The tree contains them all.
     pub window: Vec<Entry>,
@@ -143,6 +156,7 @@ impl Journal {
             Write::Install { zxid, entries, .. } => InFlight::Install(History::new(*zxid, entries.clone())),
             Write::AcceptedEpoch(epoch) => InFlight::AcceptedEpoch(*epoch),
             Write::CurrentEpoch(epoch) => InFlight::CurrentEpoch(*epoch),
+            Write::NextConfiguration(_) | Write::Configuration(_) => InFlight::Configuration,
         };
         let id = WriteId(self.next_write);
         self.next_write += 1;
@@ -200,6 +214,7 @@ impl Journal {
                 self.current_epoch = epoch;
                 Done::CurrentEpoch
             }
+            InFlight::Configuration => Done::Configuration,
         }
     }
 }

@@ -10,15 +10,18 @@
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
 
+use crate::configuration::Configuration;
 use crate::history::{EPOCH_MAX, SyncPlan, follows};
-use crate::journal::{Done, Write};
+use crate::journal::{Done, NO_HISTORY, Write};
 use crate::message::{Entry, LinkId, Message};
 use crate::planted::PlantedBug;
+use crate::quorum::QuorumVerifier;
 use crate::timers::Timer;
-use crate::zab::{Action, Context, LearnerView, Next, Reason};
+use crate::zab::{Action, CloseReason, Context, LearnerView, Next, Reason, SyncMethod};
 use progress::{LearnerProgress, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +37,7 @@ enum Phase {
 #[derive(Debug)]
 struct Outstanding {
     zxid: Zxid,
-    /// The voters that have it on disk. There are only few.
+    /// The servers that have it on disk, whether they vote or not: they may before it is committed. There are few.
     acks: Vec<ServerId>,
 }
 
@@ -47,11 +50,12 @@ pub(crate) struct Leader {
     /// How fresh this server was when it began: nobody who promises may be fresher.
     freshness: (u32, Zxid),
     learners: BTreeMap<LinkId, LearnerProgress>,
-    /// The voters that told their accepted epoch.
+    /// The learners that told their accepted epoch. Those of them count, here and below, that vote: one that comes as
+    /// an observer does when the next configuration makes it a voter, of which it need not know yet.
     connected: BTreeSet<ServerId>,
-    /// The voters that promised to follow no older leader.
+    /// Those that promised to follow no older leader.
     promised: BTreeSet<ServerId>,
-    /// The voters that have the history this epoch begins with.
+    /// Those that have the history this epoch begins with.
     synced: BTreeSet<ServerId>,
     /// Ascending, without gaps, all above `committed`, all in the history.
     outstanding: VecDeque<Outstanding>,
@@ -92,7 +96,7 @@ impl Leader {
 
     pub(crate) fn close(&mut self, context: &mut Context) {
         for link in std::mem::take(&mut self.learners).into_keys() {
-            context.push(Action::CloseLink(link));
+            context.push(Action::CloseLink(link, CloseReason::RoleEnded));
         }
         context.push(Action::AcceptLearners(false));
     }
@@ -110,9 +114,25 @@ impl Leader {
         }
     }
 
-    pub(crate) fn views(&self) -> impl Iterator<Item = LearnerView> {
+    pub(crate) fn views(&self, context: &Context) -> impl Iterator<Item = LearnerView> {
         let known = self.learners.iter().filter(|(_, l)| l.step > Step::Connected);
-        known.map(|(link, learner)| learner.view(*link))
+        known.map(|(link, learner)| LearnerView {
+            link: *link,
+            server: learner.server,
+            is_observer: learner.observer,
+            is_voter: !learner.observer && context.configurations.is_voter(learner.server),
+            is_synced: learner.step == Step::Active,
+            last_acked: learner.last_acked,
+        })
+    }
+
+    pub(crate) fn is_quorum_synced(&self, quorum: &QuorumVerifier) -> bool {
+        let active = self
+            .learners
+            .values()
+            .filter(|l| l.step == Step::Active && !l.observer);
+        let synced = active.map(|learner| learner.server).chain([self.me]).collect();
+        self.phase == Phase::Broadcast && quorum.contains_quorum(&synced)
     }
 
     pub(crate) fn next_zxid(&self, context: &Context) -> Option<Zxid> {
@@ -129,7 +149,7 @@ impl Leader {
         if let Some(oldest) = oldest
             && 1 + unnamed.count() > context.settings.unnamed_links_max
         {
-            self.drop_learner(oldest, context);
+            self.drop_learner(oldest, CloseReason::TooManyUnnamed, context);
         }
     }
 
@@ -138,9 +158,9 @@ impl Leader {
         Ok(())
     }
 
-    fn drop_learner(&mut self, link: LinkId, context: &mut Context) {
+    fn drop_learner(&mut self, link: LinkId, reason: CloseReason, context: &mut Context) {
         self.learners.remove(&link);
-        context.push(Action::CloseLink(link));
+        context.push(Action::CloseLink(link, reason));
     }
 
     /// A learner broke the protocol, or may not follow: only it is dropped.
@@ -156,14 +176,17 @@ impl Leader {
                 observer,
                 accepted_epoch,
                 config_version,
-            } if step == Step::Connected
-                && accepted_epoch < EPOCH_MAX
-                && server != self.me
-                && config_version <= context.settings.config_version =>
-            {
+            } if step == Step::Connected && accepted_epoch < EPOCH_MAX && server != self.me => {
+                let ours = context.configurations.committed().version;
+                if config_version > ours {
+                    // It knows who decides, and this leader does not.
+                    let theirs = config_version;
+                    let reason = CloseReason::AheadInConfiguration { theirs, ours };
+                    self.drop_learner(link, reason, context);
+                    return Ok(());
+                }
                 learner.server = server;
                 learner.observer = observer;
-                learner.votes = !observer && context.settings.quorum.is_voter(server);
                 learner.step = Step::AwaitingEpoch;
                 return self.handle_learner_info(link, server, accepted_epoch, context);
             }
@@ -188,13 +211,15 @@ impl Leader {
             | Message::Snap(_)
             | Message::Proposal(_)
             | Message::Commit(_)
+            | Message::CommitAndActivate { .. }
             | Message::Inform(_)
+            | Message::InformAndActivate { .. }
             | Message::NewLeader { .. }
             | Message::UpToDate
             | Message::Ack(_)
             | Message::Ping(_)
             | Message::Pong(..)
-            | Message::Opaque { .. } => self.drop_learner(link, context),
+            | Message::Opaque { .. } => self.drop_learner(link, CloseReason::Unexpected, context),
         }
         Ok(())
     }
@@ -213,17 +238,16 @@ impl Leader {
             .find(|(id, l)| **id != link && l.is_server(server))
             .map(|(id, _)| *id);
         if let Some(older) = older {
-            self.drop_learner(older, context);
+            self.drop_learner(older, CloseReason::Replaced, context);
         }
-        if context.settings.quorum.is_member(server) {
+        if context.configurations.is_member(server) {
             context.epoch_heard = context.epoch_heard.max(accepted_epoch);
         } else {
-            let is_stranger = |l: &LearnerProgress| {
-                l.step > Step::Connected && !context.settings.quorum.is_member(l.server)
-            };
+            let is_stranger =
+                |l: &LearnerProgress| l.step > Step::Connected && !context.configurations.is_member(l.server);
             let strangers = self.learners.values().filter(|l| is_stranger(l)).count();
             if strangers > context.settings.strangers_max {
-                self.drop_learner(link, context);
+                self.drop_learner(link, CloseReason::TooManyStrangers, context);
                 return Ok(());
             }
         }
@@ -232,9 +256,7 @@ impl Leader {
         };
         match self.phase {
             Phase::CollectingEpochs => {
-                if learner.votes {
-                    self.connected.insert(server);
-                }
+                self.connected.insert(server);
                 if context.guards(PlantedBug::ReuseEpoch) {
                     self.epoch = self.epoch.max(accepted_epoch + 1);
                 }
@@ -242,7 +264,7 @@ impl Leader {
             }
             Phase::SavingAcceptedEpoch => {}
             Phase::CollectingPromises | Phase::Synchronizing | Phase::Broadcast => {
-                if accepted_epoch > self.epoch && context.settings.quorum.is_member(server) {
+                if accepted_epoch > self.epoch && context.configurations.is_member(server) {
                     // It could never follow this leader, nor would anything else ever change that.
                     return Err(Reason::LaterEpochPromised);
                 }
@@ -264,7 +286,7 @@ impl Leader {
     }
 
     fn decide_epoch(&mut self, context: &mut Context) {
-        if self.phase == Phase::CollectingEpochs && context.settings.quorum.contains_quorum(&self.connected) {
+        if self.phase == Phase::CollectingEpochs && context.configurations.contains_quorum(&self.connected) {
             self.phase = Phase::SavingAcceptedEpoch;
             context.write(Write::AcceptedEpoch(self.epoch));
         }
@@ -273,6 +295,7 @@ impl Leader {
     fn handle_epoch_saved(&mut self, context: &mut Context) {
         self.phase = Phase::CollectingPromises;
         self.promised.insert(self.me);
+        self.name_first_configuration(context);
         context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
         for (link, learner) in &mut self.learners {
             if learner.step == Step::AwaitingEpoch {
@@ -281,6 +304,20 @@ impl Leader {
             }
         }
         self.begin_synchronization(context);
+    }
+
+    /// A configuration that was never changed gets a version when its first leader is established, so that it is
+    /// known from what a server that is to join believes (ZOOKEEPER-1783).
+    fn name_first_configuration(&self, context: &mut Context) {
+        let first = context.configurations.newest();
+        if context.may_reconfigure() && first.version == 0 {
+            let version = Zxid::new(self.epoch, 0).0;
+            let named = Configuration {
+                version,
+                ..(**first).clone()
+            };
+            context.set_next_configuration(Some(Arc::new(named)));
+        }
     }
 
     fn handle_ack_epoch(
@@ -301,10 +338,10 @@ impl Leader {
             if (current_epoch, last_zxid) > self.freshness
                 && context.guards(PlantedBug::FresherLearnerAccepted)
             {
-                self.drop_learner(link, context);
+                self.drop_learner(link, CloseReason::Fresher(last_zxid), context);
                 return;
             }
-            if learner.votes && last_zxid != Zxid(-1) {
+            if last_zxid != NO_HISTORY {
                 self.promised.insert(learner.server);
             }
         }
@@ -313,7 +350,7 @@ impl Leader {
     }
 
     fn begin_synchronization(&mut self, context: &mut Context) {
-        if !context.settings.quorum.contains_quorum(&self.promised) {
+        if !context.configurations.contains_quorum(&self.promised) {
             return;
         }
         self.phase = Phase::Synchronizing;
@@ -421,6 +458,7 @@ impl Leader {
         } else {
             delivered
         };
+        self.tell_synchronizing(link, SyncMethod::Snap, peer, context);
         context.send(link, Message::Snap(zxid));
         context.push(Action::SendSnapshot(link));
         self.send_committed(link, Vec::new(), zxid, context);
@@ -471,9 +509,26 @@ impl Leader {
             self.send_snapshot(link, peer, context);
             return;
         }
+        let told = match method {
+            Message::Trunc(_) => SyncMethod::Trunc,
+            _ => SyncMethod::Diff,
+        };
+        self.tell_synchronizing(link, told, peer, context);
         context.send(link, method);
         self.send_committed(link, entries, after, context);
         self.send_new_leader(link, context);
+    }
+
+    fn tell_synchronizing(&self, link: LinkId, method: SyncMethod, from: Zxid, context: &mut Context) {
+        if let Some(learner) = self.learners.get(&link) {
+            let (learner, to) = (learner.server, self.committed);
+            context.push(Action::Synchronizing {
+                learner,
+                method,
+                from,
+                to,
+            });
+        }
     }
 
     /// Sends `entries`, and what is committed after `after`.
@@ -498,7 +553,20 @@ impl Leader {
         let Some(learner) = self.learners.get_mut(&link) else {
             return;
         };
-        let new_leader = Message::NewLeader { epoch: self.epoch };
+        // Before this leader is established, the configuration that an earlier one proposed is a part of the history
+        // that is being committed. One that is proposed later has a proposal of its own, and NEWLEADER must not tell
+        // it: a learner takes what it tells for committed as soon as UPTODATE comes. (Java's leaders tell it.)
+        let configurations = &context.configurations;
+        let is_established =
+            self.phase == Phase::Broadcast && context.guards(PlantedBug::ProposedConfigurationTold);
+        let configuration = match is_established {
+            true => configurations.committed().clone(),
+            false => configurations.newest().clone(),
+        };
+        let new_leader = Message::NewLeader {
+            epoch: self.epoch,
+            configuration: Some(configuration),
+        };
         let new_leader_first = context.guards(PlantedBug::NewLeaderLast);
         if new_leader_first {
             context.send(link, new_leader.clone());
@@ -526,18 +594,16 @@ impl Leader {
             zxid == Zxid::new(self.epoch, 0) || !context.guards(PlantedBug::AnyAckIsNewLeaderAck);
         if learner.step == Step::AwaitingNewLeaderAck && of_new_leader {
             learner.step = Step::Synced;
-            if learner.votes {
-                self.synced.insert(learner.server);
-            }
+            self.synced.insert(learner.server);
             if self.phase == Phase::Broadcast {
                 learner.welcome(link, context);
             } else {
-                self.establish(context);
+                return self.establish(context);
             }
         } else if zxid.counter() != 0 {
             // Old learners acknowledge proposals before NEWLEADER (ZOOKEEPER-4685).
             learner.note_acked(zxid);
-            if learner.votes {
+            if !learner.observer {
                 let server = learner.server;
                 return self.count_ack(server, zxid, context);
             }
@@ -545,20 +611,27 @@ impl Leader {
         Ok(())
     }
 
-    fn establish(&mut self, context: &mut Context) {
+    fn establish(&mut self, context: &mut Context) -> Next {
         if self.phase != Phase::Synchronizing
             || !self.synced.contains(&self.me)
-            || !context.settings.quorum.contains_quorum(&self.synced)
+            || !context.configurations.contains_quorum(&self.synced)
         {
-            return;
+            return Ok(());
         }
         self.phase = Phase::Broadcast;
         context.timers.stop(Timer::InitLimit);
+        // A configuration that an earlier leader proposed is in the history, which a quorum of it has now.
+        let next = context.configurations.newest().clone();
+        let change = context.commit_configuration(next);
         context.serve(self.epoch, self.me);
         for (link, learner) in &mut self.learners {
             if learner.step == Step::Synced {
                 learner.welcome(*link, context);
             }
+        }
+        match change {
+            Some(change) if !change.before.keeps_voter(self.me, &change.after) => Err(Reason::Reconfigured),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -605,15 +678,17 @@ impl Leader {
     /// Commits in order whatever a quorum has.
     fn commit(&mut self, context: &mut Context) -> Next {
         while let Some(first) = self.outstanding.front() {
-            let enough = context
-                .settings
-                .quorum
-                .may_decide(|server| first.acks.contains(&server))
+            let has_it = |server: ServerId| first.acks.contains(&server);
+            let enough = context.configurations.may_decide(has_it)
+                || (!context.guards(PlantedBug::OldQuorumReconfigures)
+                    && context.configurations.may_decide_by_committed(has_it))
                 || (!context.guards(PlantedBug::CommitWithoutQuorum) && !first.acks.is_empty());
             if !enough || self.phase != Phase::Broadcast {
                 break;
             }
             self.committed = first.zxid;
+            let leader = (context.configurations.next_through(self.committed).cloned())
+                .map(|next| self.designate(&next, context));
             self.outstanding.pop_front();
             let entry = context.history().undelivered().cloned();
             let entry = entry.filter(|entry| entry.zxid == self.committed);
@@ -621,13 +696,16 @@ impl Leader {
             for (link, learner) in &self.learners {
                 if learner.step == Step::SendingSnapshot {
                     context.send_committed(*link, entry.clone());
-                } else if learner.forwarding && learner.observer {
-                    context.send(*link, Message::Inform(entry.clone()));
                 } else if learner.forwarding {
-                    context.send(*link, Message::Commit(entry.zxid));
+                    context.send(*link, committed_message(learner.observer, entry.clone(), leader));
                 }
             }
-            context.deliver_through(self.committed);
+            context.commit_through(self.committed);
+            if let Some(leader) = leader
+                && leader != self.me
+            {
+                return Err(Reason::Designated(leader));
+            }
         }
         if self.outstanding.is_empty()
             && self.last_proposed.counter() >= context.settings.counter_max
@@ -638,12 +716,29 @@ impl Leader {
         Ok(())
     }
 
+    /// Who leads once the first outstanding txn has made `next` the configuration: this server as long as it votes
+    /// and stays where it is, or else a voter that has acknowledged as much as any (quorum spec, 8.4).
+    fn designate(&self, next: &Configuration, context: &Context) -> ServerId {
+        if context.configurations.committed().keeps_voter(self.me, next) {
+            return self.me;
+        }
+        let length = |server: &ServerId| {
+            self.outstanding
+                .iter()
+                .take_while(|of| of.acks.contains(server))
+                .count()
+        };
+        let voters = next.quorum.voters().iter().copied();
+        let others = voters.filter(|server| *server != self.me && next.quorum.weight(*server) > 0);
+        others.max_by_key(length).unwrap_or(self.me)
+    }
+
     pub(crate) fn handle_done(&mut self, done: &Done, context: &mut Context) -> Next {
         match (self.phase, done) {
             (Phase::SavingAcceptedEpoch, Done::AcceptedEpoch) => self.handle_epoch_saved(context),
             (Phase::Synchronizing, Done::CurrentEpoch) => {
                 self.synced.insert(self.me);
-                self.establish(context);
+                return self.establish(context);
             }
             (Phase::Broadcast, Done::Appended(zxid)) => {
                 let (me, zxid) = (self.me, *zxid);
@@ -684,7 +779,7 @@ impl Leader {
             .map(|(link, _)| *link)
             .collect();
         for link in silent {
-            self.drop_learner(link, context);
+            self.drop_learner(link, CloseReason::TooLate, context);
         }
     }
 
@@ -696,13 +791,24 @@ impl Leader {
         present.extend(
             self.learners
                 .values()
-                .filter(|learner| learner.votes)
+                .filter(|learner| !learner.observer)
                 .map(|learner| learner.server),
         );
-        if context.settings.quorum.contains_quorum(&present) {
+        if context.configurations.contains_quorum(&present) {
             Ok(())
         } else {
             Err(Reason::QuorumLost)
         }
+    }
+}
+
+/// What tells a learner of a commit; with the leader from there on when it changes the configuration.
+fn committed_message(observer: bool, entry: Entry, leader: Option<ServerId>) -> Message {
+    let zxid = entry.zxid;
+    match (observer, leader) {
+        (false, None) => Message::Commit(zxid),
+        (false, Some(leader)) => Message::CommitAndActivate { zxid, leader },
+        (true, None) => Message::Inform(entry),
+        (true, Some(leader)) => Message::InformAndActivate { entry, leader },
     }
 }

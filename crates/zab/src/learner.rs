@@ -11,15 +11,17 @@
 //! UPTODATE: only then a quorum is known to have it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
 
+use crate::configuration::{Change, Configuration};
 use crate::history::{EPOCH_MAX, follows};
-use crate::journal::{Done, Write};
+use crate::journal::{Done, NO_HISTORY, Write};
 use crate::message::{Entry, LinkId, Message};
 use crate::planted::PlantedBug;
 use crate::timers::Timer;
-use crate::zab::{Action, Context, Incarnation, Next, PeerFault, Reason};
+use crate::zab::{Action, CloseReason, Context, Incarnation, Next, PeerFault, Reason, SyncMethod};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -66,14 +68,15 @@ pub(crate) struct Learner {
     pending: VecDeque<Entry>,
     /// How many of `pending` were committed after NEWLEADER.
     pending_committed: usize,
+    /// What NEWLEADER told.
+    configuration: Option<Arc<Configuration>>,
     /// How many txns came before UPTODATE, and their bytes.
     received: (usize, usize),
 }
 
 impl Learner {
     pub(crate) fn start(leader: ServerId, context: &mut Context) -> Learner {
-        let observer = !context.settings.quorum.is_voter(context.settings.me)
-            && context.settings.quorum.observers().contains(&context.settings.me);
+        let observer = observes(context);
         context.set_timer(Timer::InitLimit, context.settings.init_limit_ms());
         let incarnation = Incarnation(context.incarnation);
         context.push(Action::ConnectToLeader { leader, incarnation });
@@ -89,6 +92,7 @@ impl Learner {
             synced: Vec::new(),
             pending: VecDeque::new(),
             pending_committed: 0,
+            configuration: None,
             received: (0, 0),
         }
     }
@@ -123,7 +127,7 @@ impl Learner {
 
     pub(crate) fn close(&mut self, context: &mut Context) {
         if let Some(link) = self.link.take() {
-            context.push(Action::CloseLink(link));
+            context.push(Action::CloseLink(link, CloseReason::RoleEnded));
         }
     }
 
@@ -144,7 +148,7 @@ impl Learner {
 
     pub(crate) fn handle_connected(&mut self, link: LinkId, context: &mut Context) {
         if self.step != Step::Connecting {
-            context.push(Action::CloseLink(link));
+            context.push(Action::CloseLink(link, CloseReason::NotLeading));
             return;
         }
         self.link = Some(link);
@@ -155,7 +159,7 @@ impl Learner {
             server: context.settings.me,
             observer: self.observer,
             accepted_epoch: context.journal.accepted_epoch(),
-            config_version: context.settings.config_version,
+            config_version: context.configurations.committed().version,
         };
         context.send(link, message);
     }
@@ -235,7 +239,9 @@ impl Learner {
         if asked_before || !matches!(self.step, Step::Receiving | Step::Truncating) {
             return Err(reason);
         }
-        self.close(context);
+        if let Some(link) = self.link.take() {
+            context.push(Action::CloseLink(link, CloseReason::AsksForSnapshot));
+        }
         context.timers.stop_all();
         *self = Learner::start(self.leader, context);
         Ok(())
@@ -246,11 +252,15 @@ impl Learner {
             Message::LeaderInfo { epoch } => self.handle_leader_info(epoch, context),
             Message::Diff(_) => self.handle_diff(context),
             Message::Trunc(zxid) => self.handle_trunc(zxid, context),
-            Message::Snap(zxid) => self.begin_receiving(Base::Snapshot { zxid, whole: false }, zxid),
+            Message::Snap(zxid) => self.begin_receiving(Base::Snapshot { zxid, whole: false }, zxid, context),
             Message::Proposal(entry) => self.handle_proposal(entry, context),
-            Message::Commit(zxid) => self.handle_commit(zxid, context),
-            Message::Inform(entry) => self.handle_inform(entry, context),
-            Message::NewLeader { epoch } => self.handle_new_leader(epoch, context),
+            Message::Commit(zxid) => self.handle_commit(zxid, None, context),
+            Message::CommitAndActivate { zxid, leader } => self.handle_commit(zxid, Some(leader), context),
+            Message::Inform(entry) => self.handle_inform(entry, None, context),
+            Message::InformAndActivate { entry, leader } => self.handle_inform(entry, Some(leader), context),
+            Message::NewLeader { epoch, configuration } => {
+                self.handle_new_leader(epoch, configuration, context)
+            }
             Message::UpToDate => self.handle_up_to_date(context),
             Message::Ping(zxid) => {
                 // Before UPTODATE a PING is a sign of life only, as with Java's learners.
@@ -297,13 +307,18 @@ impl Learner {
             // Promised before: this answer is not counted again. Only now may the own history be denied, to get a
             // snapshot: the leader does not conclude anything from it.
             let resync = context.resync_epoch == Some(epoch);
+            let has_nothing = context.history().last() == NO_HISTORY;
             let last_zxid = if resync {
                 Zxid::ZERO
             } else {
                 context.history().last()
             };
             self.step = Step::AwaitingSync;
-            self.base = if resync { Base::Nothing } else { Base::Own };
+            self.base = if resync || has_nothing {
+                Base::Nothing
+            } else {
+                Base::Own
+            };
             self.send(
                 Message::AckEpoch {
                     last_zxid,
@@ -324,6 +339,9 @@ impl Learner {
     /// The promise is on disk: tell the leader, and how fresh our history is.
     fn promise(&mut self, context: &mut Context) {
         self.step = Step::AwaitingSync;
+        if context.history().last() == NO_HISTORY {
+            self.base = Base::Nothing;
+        }
         let message = Message::AckEpoch {
             last_zxid: context.history().last(),
             current_epoch: Some(context.journal.current_epoch()),
@@ -331,34 +349,44 @@ impl Learner {
         self.send(message, context);
     }
 
-    fn begin_receiving(&mut self, base: Base, tail: Zxid) -> Next {
+    fn begin_receiving(&mut self, base: Base, tail: Zxid, context: &mut Context) -> Next {
         self.expect(Step::AwaitingSync)?;
         self.step = Step::Receiving;
         self.base = base;
         self.tail = tail;
+        context.push(Action::Synchronizing {
+            learner: context.settings.me,
+            method: match base {
+                Base::Own => SyncMethod::Diff,
+                Base::Truncated(_) | Base::Nothing => SyncMethod::Trunc,
+                Base::Snapshot { .. } => SyncMethod::Snap,
+            },
+            from: context.history().last(),
+            to: tail,
+        });
         Ok(())
     }
 
-    fn handle_diff(&mut self, context: &Context) -> Next {
+    fn handle_diff(&mut self, context: &mut Context) -> Next {
         // Who denied its history and gets a DIFF all the same gets everything from the beginning.
         match self.base {
-            Base::Nothing => self.begin_receiving(Base::Nothing, Zxid::ZERO),
+            Base::Nothing => self.begin_receiving(Base::Nothing, Zxid::ZERO, context),
             Base::Own | Base::Truncated(_) | Base::Snapshot { .. } => {
-                self.begin_receiving(Base::Own, context.history().last())
+                self.begin_receiving(Base::Own, context.history().last(), context)
             }
         }
     }
 
-    fn handle_trunc(&mut self, zxid: Zxid, context: &Context) -> Next {
+    fn handle_trunc(&mut self, zxid: Zxid, context: &mut Context) -> Next {
         let last = context.history().last();
         if zxid == Zxid::ZERO {
-            self.begin_receiving(Base::Nothing, zxid)
+            self.begin_receiving(Base::Nothing, zxid, context)
         } else if self.base == Base::Nothing || zxid > last {
             Err(Reason::Fault(PeerFault::TruncateAhead(zxid)))
         } else if zxid == last {
-            self.begin_receiving(Base::Own, last)
+            self.begin_receiving(Base::Own, last, context)
         } else {
-            self.begin_receiving(Base::Truncated(zxid), zxid)
+            self.begin_receiving(Base::Truncated(zxid), zxid, context)
         }
     }
 
@@ -421,7 +449,8 @@ impl Learner {
         }
     }
 
-    fn handle_commit(&mut self, zxid: Zxid, context: &mut Context) -> Next {
+    /// `leader`: who is to lead under the configuration that becomes committed.
+    fn handle_commit(&mut self, zxid: Zxid, leader: Option<ServerId>, context: &mut Context) -> Next {
         let unexpected = Err(Reason::Fault(PeerFault::UnexpectedCommit(zxid)));
         match self.step {
             Step::Receiving if self.is_in_snapshot(zxid) => Ok(()),
@@ -444,8 +473,8 @@ impl Learner {
                 if context.history().undelivered().map(|entry| entry.zxid) != Some(zxid) {
                     return unexpected;
                 }
-                context.deliver_through(zxid);
-                Ok(())
+                let change = context.commit_through(zxid);
+                self.check_change(change, leader, context)
             }
             Step::Connecting | Step::AwaitingLeaderInfo | Step::SavingAcceptedEpoch | Step::AwaitingSync => {
                 unexpected
@@ -453,19 +482,38 @@ impl Learner {
         }
     }
 
-    fn handle_inform(&mut self, entry: Entry, context: &mut Context) -> Next {
+    fn handle_inform(&mut self, entry: Entry, leader: Option<ServerId>, context: &mut Context) -> Next {
         let zxid = entry.zxid;
         if self.step == Step::Broadcast {
             Self::check_follows(context.history().last(), zxid, context)?;
             context.write(Write::Append(entry));
-            context.deliver_through(zxid);
+            let change = context.commit_through(zxid);
+            self.check_change(change, leader, context)?;
             return Self::check_backlog(context);
         }
         self.handle_proposal(entry, context)?;
-        self.handle_commit(zxid, context)
+        self.handle_commit(zxid, leader, context)
     }
 
-    fn handle_new_leader(&mut self, epoch: u32, context: &mut Context) -> Next {
+    /// Whether the role can go on under another configuration.
+    fn check_change(&self, change: Option<Change>, leader: Option<ServerId>, context: &Context) -> Next {
+        let Some(change) = change.filter(Change::is_of_members) else {
+            return Ok(());
+        };
+        match leader {
+            Some(leader) if leader != self.leader => Err(Reason::Designated(leader)),
+            None if !change.before.keeps_voter(self.leader, &change.after) => Err(Reason::Reconfigured),
+            Some(_) | None if self.observer != observes(context) => Err(Reason::Reconfigured),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn handle_new_leader(
+        &mut self,
+        epoch: u32,
+        configuration: Option<Arc<Configuration>>,
+        context: &mut Context,
+    ) -> Next {
         self.expect(Step::Receiving)?;
         if epoch != self.epoch {
             return Err(Reason::Fault(PeerFault::StaleEpoch {
@@ -479,6 +527,7 @@ impl Learner {
         if !context.guards(PlantedBug::ForgetPendingAtNewLeader) {
             self.pending.clear();
         }
+        self.configuration = configuration;
         match self.base {
             Base::Own => self.save_synced(context),
             Base::Truncated(to) => {
@@ -496,6 +545,7 @@ impl Learner {
                     zxid,
                     entries,
                 });
+                self.save_configuration(context);
                 self.step = Step::SavingHistory;
                 Ok(())
             }
@@ -506,6 +556,7 @@ impl Learner {
                     zxid: Zxid::ZERO,
                     entries,
                 });
+                self.save_configuration(context);
                 self.step = Step::SavingHistory;
                 Ok(())
             }
@@ -517,10 +568,21 @@ impl Learner {
         for entry in std::mem::take(&mut self.synced) {
             context.write(Write::Append(entry));
         }
+        self.save_configuration(context);
         if !context.guards(PlantedBug::AckNewLeaderBeforeHistory) {
             return self.save_epoch(context);
         }
         self.save_epoch_when_history_is_durable(context)
+    }
+
+    /// The configuration that the epoch begins with goes with the history: what an uncommitted txn may have proposed
+    /// besides is forgotten with that txn, not before.
+    fn save_configuration(&self, context: &mut Context) {
+        if let Some(configuration) = &self.configuration
+            && context.may_reconfigure()
+        {
+            context.set_next_configuration(Some(configuration.clone()));
+        }
     }
 
     fn save_epoch_when_history_is_durable(&mut self, context: &mut Context) -> Next {
@@ -571,6 +633,12 @@ impl Learner {
         self.send(Message::Ack(Zxid::new(self.epoch, 0)), context);
         // A quorum has everything up to NEWLEADER.
         context.deliver_through(context.history().last());
+        let next = context.configurations.newest().clone();
+        let is_proposed = self.pending.iter().any(|entry| entry.zxid.0 == next.version);
+        let change = match is_proposed && context.guards(PlantedBug::ProposedConfigurationTold) {
+            true => None,
+            false => context.commit_configuration(next),
+        };
         context.serve(self.epoch, self.leader);
         let committed = self
             .pending_committed
@@ -580,10 +648,9 @@ impl Learner {
         for entry in std::mem::take(&mut self.pending) {
             self.log(entry, context);
         }
-        if let Some(zxid) = committed {
-            context.deliver_through(zxid);
-        }
-        Ok(())
+        let later = committed.and_then(|zxid| context.commit_through(zxid));
+        self.check_change(change, None, context)?;
+        self.check_change(later, None, context)
     }
 
     fn log(&self, entry: Entry, context: &mut Context) {
@@ -601,7 +668,10 @@ impl Learner {
             (Step::Truncating, Done::TruncateRefused) => {
                 return self.ask_for_snapshot_or_end(Reason::TruncateRefused, context);
             }
-            (Step::SavingHistory, Done::Appended(_) | Done::Installed | Done::CurrentEpoch) => {
+            (
+                Step::SavingHistory,
+                Done::Appended(_) | Done::Installed | Done::CurrentEpoch | Done::Configuration,
+            ) => {
                 return self.save_epoch_when_history_is_durable(context);
             }
             (Step::SavingEpoch, Done::CurrentEpoch) => self.acknowledge_new_leader(context),
@@ -614,6 +684,13 @@ impl Learner {
         }
         Ok(())
     }
+}
+
+/// Whether this server only listens. Who is in no configuration follows like a voter, and is not counted.
+fn observes(context: &Context) -> bool {
+    let me = context.settings.me;
+    let committed = &context.configurations.committed().quorum;
+    !context.configurations.is_voter(me) && committed.observers().contains(&me)
 }
 
 fn is_over((entries, bytes): (usize, usize), context: &Context) -> bool {

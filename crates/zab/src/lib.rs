@@ -30,10 +30,12 @@
 //! # Where to read
 //!
 //! `zab.rs` is the router; `election.rs`, `leader.rs` and `learner.rs` are the roles; `history.rs` decides how a
-//! learner is synchronised; `journal.rs` knows what is durable; `quorum.rs` and `vote.rs` are arithmetic.
+//! learner is synchronised; `journal.rs` knows what is durable; `configuration.rs` tells how the ensemble changes while
+//! it runs; `quorum.rs` and `vote.rs` are arithmetic.
 //!
-//! Not here yet: changing the configuration while running, and observer masters.
+//! Not here yet: observer masters.
 
+mod configuration;
 mod election;
 mod history;
 mod journal;
@@ -47,10 +49,11 @@ mod timers;
 mod vote;
 mod zab;
 
-pub use journal::{Recovered, Write, WriteId};
+pub use configuration::Configuration;
+pub use journal::{NO_HISTORY, Recovered, Write, WriteId};
 pub use message::{Entry, LinkId, Message};
 pub use planted::PlantedBug;
 pub use quorum::{QuorumError, QuorumVerifier};
 pub use settings::Settings;
 pub use vote::{NOBODY, NOTIFICATION_VERSION, Notification, PeerState, Vote};
-pub use zab::{Action, Event, Incarnation, LearnerView, PeerFault, Reason, Zab};
+pub use zab::{Action, CloseReason, Event, Incarnation, LearnerView, PeerFault, Reason, SyncMethod, Zab};

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
 
+use crate::configuration::Configuration;
+
 /// A connection between a learner and its leader. Numbered by the shell, never twice in the life of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
@@ -53,12 +55,28 @@ pub enum Message {
     Proposal(Entry),
     /// COMMIT of a proposal.
     Commit(Zxid),
+    /// COMMITANDACTIVATE: COMMIT of a proposal that changes the configuration.
+    CommitAndActivate {
+        /// The proposal.
+        zxid: Zxid,
+        /// Who is to lead from here on.
+        leader: ServerId,
+    },
     /// INFORM: proposal and commit in one, for observers.
     Inform(Entry),
+    /// INFORMANDACTIVATE: INFORM of a txn that changes the configuration.
+    InformAndActivate {
+        /// The txn.
+        entry: Entry,
+        /// Who is to lead from here on.
+        leader: ServerId,
+    },
     /// NEWLEADER: the history up to here is what the epoch begins with.
     NewLeader {
         /// The epoch of the leader.
         epoch: u32,
+        /// The newest configuration that the leader has, which the epoch begins with; old servers tell none.
+        configuration: Option<Arc<Configuration>>,
     },
     /// UPTODATE: a quorum has the history, the learner may serve.
     UpToDate,

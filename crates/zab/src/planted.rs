@@ -53,4 +53,10 @@ pub enum PlantedBug {
     ServeBeforeUpToDate,
     /// The leader proposes an epoch that some server of the quorum has already accepted.
     ReuseEpoch,
+    /// A new configuration is committed by a quorum of the old one alone.
+    OldQuorumReconfigures,
+    /// NEWLEADER tells a configuration that is only proposed, and a learner lives by it (as in Java).
+    ProposedConfigurationTold,
+    /// The configuration that a logged txn proposes is not saved.
+    NextConfigurationForgotten,
 }

@@ -1,7 +1,11 @@
 //! What a server is told about itself and its ensemble.
 
+use std::sync::Arc;
+
 use oxkeeper_types::ServerId;
 
+use crate::configuration::Configuration;
+use crate::message::Entry;
 use crate::planted::PlantedBug;
 use crate::quorum::QuorumVerifier;
 
@@ -10,10 +14,13 @@ use crate::quorum::QuorumVerifier;
 pub struct Settings {
     /// The id of this server.
     pub me: ServerId,
-    /// The members and how they decide.
-    pub quorum: QuorumVerifier,
-    /// The version of the committed configuration; a learner that knows a later one is refused.
-    pub config_version: i64,
+    /// The newest configuration that this server knows to be committed, as its files say.
+    pub configuration: Arc<Configuration>,
+    /// A later one that its files say may be.
+    pub next_configuration: Option<Arc<Configuration>>,
+    /// How to see that a txn changes the configuration, and to which. `None`: the configuration never changes
+    /// (`reconfigEnabled=false`).
+    pub find_configuration: Option<fn(&Entry) -> Option<Configuration>>,
     /// `tickTime`, ms.
     pub tick_ms: u64,
     /// `initLimit`: ticks for finding a quorum and for synchronising.
@@ -64,8 +71,9 @@ impl Settings {
     pub fn new(me: ServerId, quorum: QuorumVerifier) -> Settings {
         Settings {
             me,
-            quorum,
-            config_version: 0,
+            configuration: Arc::new(Configuration::new(quorum)),
+            next_configuration: None,
+            find_configuration: None,
             tick_ms: 2000,
             init_limit_ticks: 10,
             sync_limit_ticks: 5,

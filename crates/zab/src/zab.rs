@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
 
+use crate::configuration::{Change, Configuration, Configurations};
 use crate::election::{Elected, Election, Outbox};
 use crate::history::History;
 use crate::journal::{Done, Journal, Recovered, Write, WriteId};
@@ -19,6 +20,7 @@ use crate::leader::Leader;
 use crate::learner::Learner;
 use crate::message::{Entry, LinkId, Message};
 use crate::planted::PlantedBug;
+use crate::quorum::QuorumVerifier;
 use crate::settings::Settings;
 use crate::timers::{Timer, Timers};
 use crate::vote::{Notification, PeerState};
@@ -37,6 +39,8 @@ pub enum Event {
         /// What it says.
         notification: Notification,
     },
+    /// A server told of a configuration that it knows to be committed. Told before its notification.
+    ConfigurationHeard(Arc<Configuration>),
     /// An election link to this server came up.
     ElectionPeerConnected {
         /// The server at the other end.
@@ -139,7 +143,7 @@ pub enum Action {
     /// Listen on the quorum port, or stop.
     AcceptLearners(bool),
     /// Close a link, after what was sent over it before.
-    CloseLink(LinkId),
+    CloseLink(LinkId, CloseReason),
     /// Send a packet.
     Send {
         /// Over which link.
@@ -168,6 +172,25 @@ pub enum Action {
     },
     /// Apply a committed txn to the tree.
     Deliver(Entry),
+    /// These are the configurations from here on: the committed one, and what is to follow it. Links are to reach the
+    /// members of both.
+    Configurations {
+        /// What is committed.
+        committed: Arc<Configuration>,
+        /// What may be next.
+        next: Option<Arc<Configuration>>,
+    },
+    /// For the operator: how a learner is brought to the history of its leader.
+    Synchronizing {
+        /// The learner.
+        learner: ServerId,
+        /// How.
+        method: SyncMethod,
+        /// The end of its history before.
+        from: Zxid,
+        /// The end after it, as far as it is known now.
+        to: Zxid,
+    },
     /// The server has the history of a quorum and may serve clients from here on. As leader it may propose.
     Serve {
         /// The epoch.
@@ -222,8 +245,55 @@ pub enum Reason {
     BacklogTooLarge,
     /// A write to disk failed.
     DiskFailed,
+    /// The configuration has changed: who leads, or what this server is.
+    Reconfigured,
+    /// The configuration has changed, and with it the leader.
+    Designated(ServerId),
     /// The peer broke the protocol.
     Fault(PeerFault),
+}
+
+/// How a learner is brought to the history of its leader (quorum spec, 6.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMethod {
+    /// By the txns that it lacks.
+    Diff,
+    /// The same after it forgot what it has more.
+    Trunc,
+    /// By a snapshot.
+    Snap,
+}
+
+/// Why a link was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The role that used it is over.
+    RoleEnded,
+    /// It was dialled for a role that is over, or by a learner at a server that does not lead.
+    NotLeading,
+    /// The same server has a newer link.
+    Replaced,
+    /// It did not say who it is, and there are too many like it.
+    TooManyUnnamed,
+    /// It is not in the configuration, and there are too many like it.
+    TooManyStrangers,
+    /// It knows of a configuration that the leader does not know.
+    AheadInConfiguration {
+        /// The version that it knows.
+        theirs: i64,
+        /// The version that the leader knows.
+        ours: i64,
+    },
+    /// Its history is fresher than that of the leader, which is not established yet.
+    Fresher(Zxid),
+    /// It was silent, or did not acknowledge, for too long.
+    TooLate,
+    /// It sent a packet that has no place in the phase.
+    Unexpected,
+    /// What is sent over it is not what consensus can be told.
+    Malformed,
+    /// The learner asks its leader anew, for a snapshot.
+    AsksForSnapshot,
 }
 
 /// How a peer broke the protocol.
@@ -271,7 +341,11 @@ pub struct LearnerView {
 #[derive(Debug)]
 enum Role {
     /// An election will begin when the writes of the old role are durable; what others said meanwhile is kept.
-    Settling(BTreeMap<ServerId, Notification>),
+    Settling {
+        heard: BTreeMap<ServerId, Notification>,
+        /// Who is to lead without an election.
+        designated: Option<ServerId>,
+    },
     Looking,
     Leading(Leader),
     Learning(Learner),
@@ -281,6 +355,7 @@ enum Role {
 #[derive(Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
+    pub(crate) configurations: Configurations,
     pub(crate) journal: Journal,
     pub(crate) timers: Timers,
     pub(crate) now_ms: u64,
@@ -311,7 +386,18 @@ impl Context {
         self.send(link, Message::Commit(zxid));
     }
 
+    /// Makes something durable. A txn that changes the configuration makes it the next one, which must not be
+    /// forgotten as long as the txn is there.
     pub(crate) fn write(&mut self, write: Write) {
+        if let Write::Append(entry) = &write
+            && let Some(configuration) = self.settings.find_configuration.and_then(|find| find(entry))
+        {
+            self.set_next_configuration(Some(Arc::new(configuration)));
+        }
+        self.execute(write);
+    }
+
+    fn execute(&mut self, write: Write) {
         let id = self.journal.begin(&write, self.incarnation);
         self.push(Action::Write { id, write });
     }
@@ -334,6 +420,45 @@ impl Context {
             self.actions.push_back(Action::Deliver(entry));
         }
         self.trim_window();
+    }
+
+    /// Delivers what was committed, and begins to live by the configuration that is among it.
+    pub(crate) fn commit_through(&mut self, zxid: Zxid) -> Option<Change> {
+        self.deliver_through(zxid);
+        let next = self.configurations.next_through(zxid)?.clone();
+        self.commit_configuration(next)
+    }
+
+    /// Notes what is to follow the committed configuration, on disk as well.
+    pub(crate) fn set_next_configuration(&mut self, next: Option<Arc<Configuration>>) {
+        let before = self.configurations.versions();
+        self.configurations.set_next(next);
+        if self.configurations.versions() != before {
+            if self.guards(PlantedBug::NextConfigurationForgotten) {
+                self.execute(Write::NextConfiguration(self.configurations.next().cloned()));
+            }
+            self.tell_configurations();
+        }
+    }
+
+    /// Lives by this configuration from here on, if it is newer.
+    pub(crate) fn commit_configuration(&mut self, after: Arc<Configuration>) -> Option<Change> {
+        let before = self.configurations.commit(after.clone())?;
+        self.execute(Write::Configuration(after.clone()));
+        self.tell_configurations();
+        Some(Change { before, after })
+    }
+
+    fn tell_configurations(&mut self) {
+        self.push(Action::Configurations {
+            committed: self.configurations.committed().clone(),
+            next: self.configurations.next().cloned(),
+        });
+    }
+
+    /// Whether the configuration may change while servers run.
+    pub(crate) fn may_reconfigure(&self) -> bool {
+        self.settings.find_configuration.is_some()
     }
 
     fn trim_window(&mut self) {
@@ -369,9 +494,15 @@ impl Zab {
             recovered.current_epoch,
             recovered.accepted_epoch
         );
-        let election = Election::new(&settings);
+        let (committed, next) = (
+            settings.configuration.clone(),
+            settings.next_configuration.clone(),
+        );
+        let configurations = Configurations::new(committed, next);
+        let election = Election::new(&settings, configurations.clone());
         let mut context = Context {
             settings,
+            configurations,
             journal: Journal::new(recovered),
             timers: Timers::default(),
             now_ms,
@@ -385,7 +516,10 @@ impl Zab {
         let mut zab = Zab {
             context,
             election,
-            role: Role::Settling(BTreeMap::new()),
+            role: Role::Settling {
+                heard: BTreeMap::new(),
+                designated: None,
+            },
         };
         zab.become_looking(Reason::Started);
         zab
@@ -399,6 +533,10 @@ impl Zab {
                 self.handle_notification(from, notification);
                 self.check_elector(from, notification.state)
             }
+            Event::ConfigurationHeard(configuration) => {
+                self.handle_configuration(configuration);
+                Ok(())
+            }
             Event::ElectionPeerConnected { peer } => {
                 let mut out = Outbox::new();
                 self.election.handle_connected(peer, &mut out);
@@ -411,23 +549,23 @@ impl Zab {
                 Role::Learning(learner) if incarnation.0 == self.context.incarnation => {
                     learner.handle_unreachable(&mut self.context)
                 }
-                Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
+                Role::Settling { .. } | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
             },
             Event::LinkClosed { link } => match &mut self.role {
                 Role::Leading(leader) => leader.handle_closed(link, &mut self.context),
                 Role::Learning(learner) if learner.link() == Some(link) => Err(Reason::LeaderLost),
-                Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),
+                Role::Settling { .. } | Role::Looking | Role::Learning(_) => Ok(()),
             },
             Event::Received { link, message } => match &mut self.role {
                 Role::Leading(leader) => leader.handle_message(link, message, &mut self.context),
                 Role::Learning(learner) if learner.link() == Some(link) => {
                     learner.handle_message(message, &mut self.context)
                 }
-                Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),
+                Role::Settling { .. } | Role::Looking | Role::Learning(_) => Ok(()),
             },
             Event::SnapshotReceived { link } => match &mut self.role {
                 Role::Learning(learner) if learner.link() == Some(link) => learner.handle_snapshot(),
-                Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
+                Role::Settling { .. } | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
             },
             Event::SnapshotSent { link } => {
                 if let Role::Leading(leader) = &mut self.role {
@@ -441,7 +579,7 @@ impl Zab {
                     Role::Learning(learner) if learner.link() == Some(link) => {
                         learner.handle_progress(&mut self.context);
                     }
-                    Role::Settling(_) | Role::Looking | Role::Learning(_) => {}
+                    Role::Settling { .. } | Role::Looking | Role::Learning(_) => {}
                 }
                 Ok(())
             }
@@ -453,7 +591,7 @@ impl Zab {
             }
             Event::LogRead { link, entries } => match &mut self.role {
                 Role::Leading(leader) => leader.handle_log_read(link, entries, &mut self.context),
-                Role::Settling(_) | Role::Looking | Role::Learning(_) => Ok(()),
+                Role::Settling { .. } | Role::Looking | Role::Learning(_) => Ok(()),
             },
             Event::Propose { zxid, txn } => self.handle_propose(Entry { zxid, txn }),
             Event::DeadlineReached => self.handle_deadline(),
@@ -461,6 +599,7 @@ impl Zab {
         if let Err(reason) = next {
             self.become_looking(reason);
         }
+        self.election.set_configurations(&self.context.configurations);
         if let Some(epoch) = self.context.serving.take()
             && self.context.guards(PlantedBug::VoteKeepsOldEpoch)
         {
@@ -484,14 +623,33 @@ impl Zab {
     pub fn next_zxid(&self) -> Option<Zxid> {
         match &self.role {
             Role::Leading(leader) => leader.next_zxid(&self.context),
-            Role::Settling(_) | Role::Looking | Role::Learning(_) => None,
+            Role::Settling { .. } | Role::Looking | Role::Learning(_) => None,
+        }
+    }
+
+    /// The configuration that this server knows to be committed.
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        self.context.configurations.committed()
+    }
+
+    /// The configuration that is to follow it, if one was proposed.
+    pub fn next_configuration(&self) -> Option<&Arc<Configuration>> {
+        self.context.configurations.next()
+    }
+
+    /// Whether a quorum of these members follows this leader and has its history, so that a change to them would be
+    /// committed soon.
+    pub fn is_quorum_synced(&self, quorum: &QuorumVerifier) -> bool {
+        match &self.role {
+            Role::Leading(leader) => leader.is_quorum_synced(quorum),
+            Role::Settling { .. } | Role::Looking | Role::Learning(_) => false,
         }
     }
 
     /// What this server is doing.
     pub fn state(&self) -> PeerState {
         match &self.role {
-            Role::Settling(_) | Role::Looking => PeerState::Looking,
+            Role::Settling { .. } | Role::Looking => PeerState::Looking,
             Role::Leading(_) => PeerState::Leading,
             Role::Learning(learner) if learner.is_observer() => PeerState::Observing,
             Role::Learning(_) => PeerState::Following,
@@ -502,14 +660,14 @@ impl Zab {
     pub fn leader_link(&self) -> Option<LinkId> {
         match &self.role {
             Role::Learning(learner) => learner.link(),
-            Role::Settling(_) | Role::Looking | Role::Leading(_) => None,
+            Role::Settling { .. } | Role::Looking | Role::Leading(_) => None,
         }
     }
 
     /// The epoch of the leader that this server is or follows, as soon as it is known.
     pub fn epoch(&self) -> Option<u32> {
         match &self.role {
-            Role::Settling(_) | Role::Looking => None,
+            Role::Settling { .. } | Role::Looking => None,
             Role::Leading(leader) => leader.epoch(),
             Role::Learning(learner) => learner.epoch(),
         }
@@ -520,9 +678,9 @@ impl Zab {
     pub fn learners(&self) -> impl Iterator<Item = LearnerView> {
         let leader = match &self.role {
             Role::Leading(leader) => Some(leader),
-            Role::Settling(_) | Role::Looking | Role::Learning(_) => None,
+            Role::Settling { .. } | Role::Looking | Role::Learning(_) => None,
         };
-        leader.into_iter().flat_map(Leader::views)
+        leader.into_iter().flat_map(|leader| leader.views(&self.context))
     }
 
     /// What this server is doing, in Java's words for operators: `leading - broadcast`, or
@@ -535,7 +693,7 @@ impl Zab {
             PeerState::Observing => "observing",
         };
         let phase = match &self.role {
-            Role::Settling(_) | Role::Looking => None,
+            Role::Settling { .. } | Role::Looking => None,
             Role::Leading(leader) => Some(leader.phase_text()),
             Role::Learning(learner) => Some(learner.phase_text()),
         };
@@ -558,8 +716,8 @@ impl Zab {
     }
 
     fn handle_notification(&mut self, from: ServerId, notification: Notification) {
-        if let Role::Settling(heard) = &mut self.role {
-            if self.context.settings.quorum.is_voter(from) {
+        if let Role::Settling { heard, .. } = &mut self.role {
+            if self.context.configurations.is_voter(from) {
                 heard.insert(from, notification);
             }
             return;
@@ -574,13 +732,26 @@ impl Zab {
         self.handle_elected(elected);
     }
 
+    /// Somebody knows a newer configuration to be committed. Only who has no leader takes it from there: a leader tells
+    /// it in its turn.
+    fn handle_configuration(&mut self, configuration: Arc<Configuration>) {
+        if !matches!(self.role, Role::Settling { .. } | Role::Looking) || !self.context.may_reconfigure() {
+            return;
+        }
+        let change = self.context.commit_configuration(configuration);
+        // A vote says what is durable, that is, when nothing is being written.
+        if change.is_some() && matches!(self.role, Role::Looking) {
+            self.become_looking(Reason::Reconfigured);
+        }
+    }
+
     /// Whether a leader that has no quorum yet is to give up because one who elected it looks for another.
     fn check_elector(&self, from: ServerId, state: PeerState) -> Next {
         match &self.role {
             Role::Leading(leader) if state == PeerState::Looking && self.election.is_elector(from) => {
                 leader.handle_elector_looking(&self.context)
             }
-            Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
+            Role::Settling { .. } | Role::Looking | Role::Leading(_) | Role::Learning(_) => Ok(()),
         }
     }
 
@@ -617,25 +788,38 @@ impl Zab {
         match &mut self.role {
             Role::Leading(leader) => leader.close(&mut self.context),
             Role::Learning(learner) => learner.close(&mut self.context),
-            Role::Settling(_) | Role::Looking => {}
+            Role::Settling { .. } | Role::Looking => {}
         }
         self.context.incarnation += 1;
         self.context.timers.stop_all();
         self.context.push(Action::StopServing(reason));
-        self.role = Role::Settling(BTreeMap::new());
+        self.role = Role::Settling {
+            heard: BTreeMap::new(),
+            designated: match reason {
+                Reason::Designated(leader) => Some(leader),
+                _ => None,
+            },
+        };
         self.elect_when_quiet();
     }
 
     fn elect_when_quiet(&mut self) {
-        let Role::Settling(heard) = &mut self.role else {
+        let Role::Settling { heard, designated } = &mut self.role else {
             return;
         };
         if !self.context.journal.is_quiet() && self.context.guards(PlantedBug::ElectWithWritesInFlight) {
             return;
         }
-        let heard = std::mem::take(heard);
+        let (heard, designated) = (std::mem::take(heard), *designated);
         self.role = Role::Looking;
         let (zxid, epoch) = (self.last_zxid(), self.current_epoch());
+        self.election.set_configurations(&self.context.configurations);
+        if let Some(leader) = designated {
+            // All who followed the old leader were told the same.
+            self.election.designate(leader, zxid, epoch);
+            self.handle_elected(Some(Elected { leader }));
+            return;
+        }
         let mut out = Outbox::new();
         let (now_ms, timers) = (self.context.now_ms, &mut self.context.timers);
         let elected = self.election.start(zxid, epoch, now_ms, timers, &mut out);
@@ -649,9 +833,9 @@ impl Zab {
     fn handle_learner_connected(&mut self, link: LinkId) -> Next {
         match &mut self.role {
             Role::Leading(leader) => leader.handle_connected(link, &mut self.context),
-            Role::Settling(_) | Role::Looking | Role::Learning(_) => {
-                self.context.push(Action::CloseLink(link))
-            }
+            Role::Settling { .. } | Role::Looking | Role::Learning(_) => self
+                .context
+                .push(Action::CloseLink(link, CloseReason::NotLeading)),
         }
         Ok(())
     }
@@ -661,8 +845,9 @@ impl Zab {
             Role::Learning(learner) if incarnation.0 == self.context.incarnation => {
                 learner.handle_connected(link, &mut self.context);
             }
-            Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => {
-                self.context.push(Action::CloseLink(link));
+            Role::Settling { .. } | Role::Looking | Role::Leading(_) | Role::Learning(_) => {
+                self.context
+                    .push(Action::CloseLink(link, CloseReason::NotLeading));
             }
         }
         Ok(())
@@ -688,7 +873,7 @@ impl Zab {
         match &mut self.role {
             Role::Leading(leader) => leader.handle_done(&done, &mut self.context),
             Role::Learning(learner) => learner.handle_done(&done, &mut self.context),
-            Role::Settling(_) | Role::Looking => Ok(()),
+            Role::Settling { .. } | Role::Looking => Ok(()),
         }
     }
 
@@ -698,7 +883,7 @@ impl Zab {
             Role::Leading(leader) if next == Some(entry.zxid) => {
                 leader.handle_propose(entry, &mut self.context)
             }
-            Role::Settling(_) | Role::Looking | Role::Leading(_) | Role::Learning(_) => {
+            Role::Settling { .. } | Role::Looking | Role::Leading(_) | Role::Learning(_) => {
                 panic!("{} is proposed, the next zxid is {next:?}", entry.zxid)
             }
         }
@@ -706,7 +891,7 @@ impl Zab {
 
     fn handle_deadline(&mut self) -> Next {
         match &mut self.role {
-            Role::Settling(_) => Ok(()),
+            Role::Settling { .. } => Ok(()),
             Role::Looking => {
                 let mut out = Outbox::new();
                 let (now_ms, timers) = (self.context.now_ms, &mut self.context.timers);

@@ -1,9 +1,11 @@
 //! Whatever peers say, in whatever order: a server neither panics nor acknowledges what it does not have.
 
+use std::sync::Arc;
+
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action, Entry, Event, LinkId, Message, Notification, PeerState, QuorumVerifier, Recovered, Settings,
-    Vote, WriteId, Zab,
+    Action, Configuration, Entry, Event, LinkId, Message, Notification, PeerState, QuorumVerifier, Recovered,
+    Settings, Vote, WriteId, Zab,
 };
 
 fn some_number(rng: &mut fastrand::Rng) -> i64 {
@@ -38,8 +40,34 @@ fn some_entry(rng: &mut fastrand::Rng) -> Entry {
     }
 }
 
+fn some_configuration(rng: &mut fastrand::Rng) -> Configuration {
+    let voters = (0..6).map(ServerId).filter(|_| rng.bool());
+    let quorum = QuorumVerifier::majority(voters.collect::<Vec<_>>(), [ServerId(7)]);
+    Configuration {
+        version: some_zxid(rng).0,
+        ..Configuration::new(quorum)
+    }
+}
+
+/// Any txn may be one that changes the configuration.
+fn find_configuration(entry: &Entry) -> Option<Configuration> {
+    let mut rng = fastrand::Rng::with_seed(entry.zxid.0.unsigned_abs());
+    rng.bool().then(|| Configuration {
+        version: entry.zxid.0,
+        ..some_configuration(&mut rng)
+    })
+}
+
 fn some_message(rng: &mut fastrand::Rng) -> Message {
-    match rng.u8(..16) {
+    match rng.u8(..18) {
+        16 => Message::CommitAndActivate {
+            zxid: some_zxid(rng),
+            leader: ServerId(some_number(rng)),
+        },
+        17 => Message::InformAndActivate {
+            entry: some_entry(rng),
+            leader: ServerId(some_number(rng)),
+        },
         0 => Message::LearnerInfo {
             server: ServerId(some_number(rng)),
             observer: rng.bool(),
@@ -61,6 +89,7 @@ fn some_message(rng: &mut fastrand::Rng) -> Message {
         10 => Message::Inform(some_entry(rng)),
         11 => Message::NewLeader {
             epoch: some_epoch(rng),
+            configuration: rng.bool().then(|| Arc::new(some_configuration(rng))),
         },
         12 => Message::UpToDate,
         13 => Message::Ack(some_zxid(rng)),
@@ -99,6 +128,7 @@ fn honest_message(step: u32, accepted_epoch: u32, last: Zxid, leading: bool) -> 
         (false, 3) => Message::Commit(entry.zxid),
         (false, 4) => Message::NewLeader {
             epoch: accepted_epoch,
+            configuration: None,
         },
         (false, 5) => Message::UpToDate,
         (false, _) => Message::Commit(last),
@@ -135,7 +165,8 @@ fn no_peer_can_make_a_server_panic() {
     for seed in 0..1500 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let quorum = QuorumVerifier::majority([1, 2, 3].map(ServerId), [ServerId(4)]);
-        let settings = Settings::new(ServerId(rng.i64(1..6)), quorum);
+        let mut settings = Settings::new(ServerId(rng.i64(1..6)), quorum);
+        settings.find_configuration = rng.bool().then_some(find_configuration);
         let history: Vec<Entry> = (1..=rng.u32(0..4))
             .map(|counter| Entry {
                 zxid: Zxid::new(1, counter),
@@ -184,6 +215,7 @@ fn no_peer_can_make_a_server_panic() {
                         message,
                     }
                 }
+                0 if rng.bool() => Event::ConfigurationHeard(Arc::new(some_configuration(&mut rng))),
                 0..3 => Event::Notification {
                     from: ServerId(rng.i64(0..6)),
                     notification: some_notification(&mut rng),

@@ -5,8 +5,8 @@ mod driver;
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, settings, written, z};
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action, Event, LearnerView, LinkId, Message, NOTIFICATION_VERSION, Notification, PeerFault, PeerState,
-    Reason, Vote, Write, WriteId,
+    Action, CloseReason, Event, LearnerView, LinkId, Message, NOTIFICATION_VERSION, Notification, PeerFault,
+    PeerState, Reason, SyncMethod, Vote, Write, WriteId,
 };
 
 /// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
@@ -15,7 +15,13 @@ use oxkeeper_zab::{
 fn who_cannot_be_truncated_asks_for_everything() {
     let mut follower = Server::follower(recovered(4, &[z(3, 1), z(4, 7)], Zxid::ZERO), 5, &[]);
     follower.hear(LINK, Message::Trunc(z(4, 2)));
-    follower.hear(LINK, Message::NewLeader { epoch: 5 });
+    follower.hear(
+        LINK,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    );
     let refused = follower.tell(Event::TruncateRefused {
         write: WriteId(follower.last_write),
     });
@@ -34,7 +40,13 @@ fn who_cannot_be_truncated_asks_for_everything() {
     assert_eq!(answer, [denied]);
     follower.hear(link, Message::Snap(z(4, 2)));
     follower.tell(Event::SnapshotReceived { link });
-    let writes = written(&follower.hear(link, Message::NewLeader { epoch: 5 }));
+    let writes = written(&follower.hear(
+        link,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    ));
     let install = Write::Install {
         snapshot: Some(link),
         zxid: z(4, 2),
@@ -111,7 +123,13 @@ fn a_diff_from_the_beginning_replaces_a_denied_history() {
         entries: vec![entry(z(1, 1))],
     };
     assert_eq!(
-        written(&follower.hear(link, Message::NewLeader { epoch: 5 })),
+        written(&follower.hear(
+            link,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None
+            }
+        )),
         [install]
     );
 }
@@ -128,7 +146,13 @@ fn proposals_that_a_snapshot_contains_are_passed_over() {
     for counter in 2..=4 {
         assert_eq!(ended(&follower.hear(LINK, Message::Commit(z(5, counter)))), None);
     }
-    let writes = written(&follower.hear(LINK, Message::NewLeader { epoch: 5 }));
+    let writes = written(&follower.hear(
+        LINK,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    ));
     let install = Write::Install {
         snapshot: Some(LINK),
         zxid: z(5, 3),
@@ -145,7 +169,13 @@ fn proposals_that_a_snapshot_contains_are_passed_over() {
 fn newleader_before_the_snapshot_came_in_whole_is_a_fault() {
     let mut follower = Server::follower(recovered(0, &[], Zxid::ZERO), 5, &[]);
     follower.hear(LINK, Message::Snap(z(4, 3)));
-    let actions = follower.hear(LINK, Message::NewLeader { epoch: 5 });
+    let actions = follower.hear(
+        LINK,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    );
     assert_eq!(ended(&actions), Some(Reason::Fault(PeerFault::Unexpected)));
 }
 
@@ -182,8 +212,15 @@ fn what_is_committed_while_a_snapshot_is_sent_comes_as_history_and_newleader_aft
                 current_epoch: Some(3),
             },
         );
+        assert!(
+            matches!(
+                answer[0],
+                Action::Synchronizing { method: SyncMethod::Snap, from, .. } if from == z(3, 9)
+            ),
+            "the operator hears of it: {answer:?}"
+        );
         assert_eq!(
-            answer,
+            answer[1..],
             [
                 Action::Send {
                     link,
@@ -199,7 +236,11 @@ fn what_is_committed_while_a_snapshot_is_sent_comes_as_history_and_newleader_aft
             to(link, &committed),
             [Message::Proposal(entry(z(5, 1))), Message::Commit(z(5, 1))]
         );
-        let new_leader = Message::NewLeader { epoch: 5 };
+        let configuration = Some(leader.zab.configuration().clone());
+        let new_leader = Message::NewLeader {
+            epoch: 5,
+            configuration,
+        };
         let outstanding = Message::Proposal(entry(z(5, 2)));
         let sent_whole = sent(&leader.tell(Event::SnapshotSent { link }));
         if is_observer {
@@ -238,7 +279,11 @@ fn a_snapshot_may_take_longer_than_the_limits_while_it_makes_progress() {
             current_epoch: Some(3),
         },
     );
-    let is_dropped = |actions: &[Action]| actions.contains(&Action::CloseLink(link));
+    let is_dropped = |actions: &[Action]| {
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::CloseLink(of, _) if *of == link))
+    };
     let wait = |leader: &mut Server, ms: u64| {
         let mut actions = Vec::new();
         for _ in 0..ms / 5_000 {
@@ -264,7 +309,13 @@ fn an_observer_logs_and_delivers_what_it_is_informed_of_and_acknowledges_nothing
     observer.hear(link, Message::Diff(Zxid::ZERO));
     // Commits go on while it is synchronised.
     observer.hear(link, Message::Inform(entry(z(5, 1))));
-    observer.hear(link, Message::NewLeader { epoch: 5 });
+    observer.hear(
+        link,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    );
     observer.hear(link, Message::Inform(entry(z(5, 2))));
     assert_eq!(sent(&observer.settle_disk()), [Message::Ack(z(5, 0))]);
     assert_eq!(
@@ -353,7 +404,13 @@ fn every_phase_ends_in_time() {
 fn a_follower_that_has_the_history_waits_for_the_quorum_of_its_leader() {
     let mut follower = Server::follower(recovered(4, &[], Zxid::ZERO), 5, &[]);
     follower.hear(LINK, Message::Diff(Zxid::ZERO));
-    follower.hear(LINK, Message::NewLeader { epoch: 5 });
+    follower.hear(
+        LINK,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    );
     follower.settle_disk();
     assert_eq!(ended(&follower.wait_ms(19_999)), None);
     follower.hear(LINK, Message::UpToDate);
@@ -448,10 +505,10 @@ fn a_follower_that_answers_pings_but_not_proposals_is_dropped() {
             leader
                 .wait_ms(1_000)
                 .into_iter()
-                .filter(|action| matches!(action, Action::CloseLink(_))),
+                .filter(|action| matches!(action, Action::CloseLink(..))),
         );
     }
-    assert_eq!(closed, [Action::CloseLink(link)]);
+    assert_eq!(closed, [Action::CloseLink(link, CloseReason::TooLate)]);
     assert_eq!(
         leader.zab.next_zxid(),
         Some(z(5, 2)),
@@ -486,7 +543,13 @@ fn a_follower_that_would_have_to_keep_too_much_asks_for_a_snapshot() {
         assert_eq!(answer, [denied]);
         follower.hear(link, Message::Snap(z(4, 9)));
         follower.tell(Event::SnapshotReceived { link });
-        follower.hear(link, Message::NewLeader { epoch: 5 });
+        follower.hear(
+            link,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        );
         follower.settle_disk();
         assert_eq!(ended(&follower.hear(link, Message::UpToDate)), None);
     }
@@ -499,7 +562,13 @@ fn a_follower_keeps_a_bounded_number_of_txns_that_are_not_durable_or_not_committ
         settings.backlog_entries_max = 3;
         let mut follower = Server::follower_with(settings, recovered(4, &[], Zxid::ZERO), 5);
         follower.hear(LINK, Message::Diff(Zxid::ZERO));
-        follower.hear(LINK, Message::NewLeader { epoch: 5 });
+        follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        );
         follower.settle_disk();
         follower.hear(LINK, Message::UpToDate);
         follower
@@ -566,7 +635,10 @@ fn connections_that_do_not_tell_who_they_are_are_few_and_go_in_time() {
     for link in 101..=103 {
         assert_eq!(connect(&mut leader, link), []);
     }
-    assert_eq!(connect(&mut leader, 104), [Action::CloseLink(LinkId(101))]);
+    assert_eq!(
+        connect(&mut leader, 104),
+        [Action::CloseLink(LinkId(101), CloseReason::TooManyUnnamed)]
+    );
     let mut closed = Vec::new();
     for _ in 0..5 {
         leader.hear(LINK, Message::Pong(z(5, 0), [].into()));
@@ -574,10 +646,10 @@ fn connections_that_do_not_tell_who_they_are_are_few_and_go_in_time() {
             leader
                 .wait_ms(4_200)
                 .into_iter()
-                .filter(|action| matches!(action, Action::CloseLink(_))),
+                .filter(|action| matches!(action, Action::CloseLink(..))),
         );
     }
-    let others = [102, 103, 104].map(|link| Action::CloseLink(LinkId(link)));
+    let others = [102, 103, 104].map(|link| Action::CloseLink(LinkId(link), CloseReason::TooLate));
     assert_eq!(closed, others, "after initLimit");
     assert_eq!(leader.zab.learners().count(), 1, "the follower stays");
 }
@@ -592,7 +664,10 @@ fn a_leader_serves_a_bounded_number_of_servers_that_are_not_in_its_configuration
         assert!(leader.zab.learners().any(|learner| learner.link == link), "{id}");
     }
     let refused = leader.late_learner(52, 4);
-    assert!(matches!(refused[..], [Action::CloseLink(_)]), "{refused:?}");
+    assert!(
+        matches!(refused[..], [Action::CloseLink(_, CloseReason::TooManyStrangers)]),
+        "{refused:?}"
+    );
     let link = leader.learner(51, 4);
     assert!(
         leader.zab.learners().any(|learner| learner.link == link),
@@ -623,7 +698,13 @@ fn operators_are_shown_what_a_server_does() {
     shows(&follower, "following - synchronization", Some(5));
     follower.hear(link, Message::Trunc(z(4, 1)));
     shows(&follower, "following - synchronization - trunc", Some(5));
-    follower.hear(link, Message::NewLeader { epoch: 5 });
+    follower.hear(
+        link,
+        Message::NewLeader {
+            epoch: 5,
+            configuration: None,
+        },
+    );
     follower.settle_disk();
     shows(&follower, "following - synchronization", Some(5));
     follower.hear(link, Message::UpToDate);

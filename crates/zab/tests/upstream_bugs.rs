@@ -5,8 +5,8 @@ mod driver;
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, written, z};
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action, Event, Message, NOTIFICATION_VERSION, Notification, PeerState, PlantedBug, Reason, Vote, Write,
-    WriteId,
+    Action, CloseReason, Event, Message, NOTIFICATION_VERSION, Notification, PeerState, PlantedBug, Reason,
+    Vote, Write, WriteId,
 };
 
 /// A scenario that holds with the guards `$given` away, and fails with `$guard` away as well.
@@ -35,7 +35,16 @@ guarded!(
         follower.hear(LINK, Message::Diff(z(4, 2)));
         follower.hear(LINK, Message::Proposal(entry(z(4, 2))));
         follower.hear(LINK, Message::Commit(z(4, 2)));
-        assert_eq!(sent(&follower.hear(LINK, Message::NewLeader { epoch: 5 })), []);
+        assert_eq!(
+            sent(&follower.hear(
+                LINK,
+                Message::NewLeader {
+                    epoch: 5,
+                    configuration: None
+                }
+            )),
+            []
+        );
         assert_eq!(sent(&follower.settle_disk()), [Message::Ack(z(5, 0))]);
     }
 );
@@ -52,7 +61,13 @@ guarded!(
         }
         // The disk makes one write after the other durable. Whatever it has when the ACK leaves survives a crash.
         let mut on_disk = Vec::new();
-        let mut queued = written(&follower.hear(LINK, Message::NewLeader { epoch: 5 }));
+        let mut queued = written(&follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        ));
         for done in 1..=4_u64 {
             let write = queued.remove(0);
             on_disk.push(write);
@@ -79,7 +94,13 @@ guarded!(
         follower.hear(LINK, Message::Diff(z(4, 2)));
         follower.hear(LINK, Message::Proposal(entry(z(4, 2))));
         follower.hear(LINK, Message::Commit(z(4, 2)));
-        let writes = written(&follower.hear(LINK, Message::NewLeader { epoch: 5 }));
+        let writes = written(&follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        ));
         assert_eq!(
             writes,
             [Write::Append(entry(z(4, 2)))],
@@ -102,7 +123,13 @@ guarded!(
             reload: true,
         };
         assert_eq!(
-            written(&follower.hear(LINK, Message::NewLeader { epoch: 6 })),
+            written(&follower.hear(
+                LINK,
+                Message::NewLeader {
+                    epoch: 6,
+                    configuration: None
+                }
+            )),
             [truncation]
         );
         let rest = written(&follower.settle_disk());
@@ -118,7 +145,13 @@ guarded!(
         follower.hear(LINK, Message::Diff(z(4, 2)));
         follower.hear(LINK, Message::Proposal(entry(z(4, 2))));
         follower.hear(LINK, Message::Commit(z(4, 2)));
-        let early = follower.hear(LINK, Message::NewLeader { epoch: 5 });
+        let early = follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        );
         assert_eq!((sent(&early), delivered(&early)), (vec![], vec![]));
         follower.settle_disk();
         let actions = follower.hear(LINK, Message::UpToDate);
@@ -140,7 +173,13 @@ guarded!(
         follower.hear(LINK, Message::Diff(z(5, 1)));
         follower.hear(LINK, Message::Proposal(entry(z(5, 1))));
         follower.hear(LINK, Message::Proposal(entry(z(5, 2))));
-        follower.hear(LINK, Message::NewLeader { epoch: 5 });
+        follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        );
         follower.settle_disk();
         assert_eq!(ended(&follower.hear(LINK, Message::Commit(z(5, 1)))), None);
         let actions = follower.hear(LINK, Message::UpToDate);
@@ -169,7 +208,11 @@ guarded!(
             current_epoch: Some(4),
         };
         let answer = sent(&leader.hear(link, ack_epoch));
-        let new_leader = Message::NewLeader { epoch: 5 };
+        let configuration = Some(leader.zab.configuration().clone());
+        let new_leader = Message::NewLeader {
+            epoch: 5,
+            configuration,
+        };
         assert_eq!(
             answer,
             [
@@ -188,7 +231,13 @@ guarded!(
         let mut follower = Server::follower(recovered(4, &[], Zxid::ZERO), 5, planted);
         follower.hear(LINK, Message::Diff(Zxid::ZERO));
         follower.hear(LINK, Message::Proposal(entry(z(5, 1))));
-        follower.hear(LINK, Message::NewLeader { epoch: 5 });
+        follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 5,
+                configuration: None,
+            },
+        );
         assert_eq!(sent(&follower.settle_disk()), [Message::Ack(z(5, 0))]);
         assert_eq!(
             sent(&follower.hear(LINK, Message::UpToDate)),
@@ -300,7 +349,13 @@ guarded!(
     |planted| {
         let mut follower = Server::follower(recovered(4, &[z(4, 1), z(4, 2)], Zxid::ZERO), 6, planted);
         follower.hear(LINK, Message::Trunc(z(4, 1)));
-        let writes = written(&follower.hear(LINK, Message::NewLeader { epoch: 6 }));
+        let writes = written(&follower.hear(
+            LINK,
+            Message::NewLeader {
+                epoch: 6,
+                configuration: None,
+            },
+        ));
         assert_eq!(
             writes,
             [Write::Truncate {
@@ -431,7 +486,7 @@ guarded!(
                 current_epoch: Some(4),
             },
         );
-        assert_eq!(actions, [Action::CloseLink(link)]);
+        assert_eq!(actions, [Action::CloseLink(link, CloseReason::Fresher(z(4, 2)))]);
     }
 );
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use oxkeeper_core::membership::{Member, Membership, PeerAddress, find_configuration};
 use oxkeeper_core::{
     Action, Client, CloseReason, Connection, CoreSettings, Event, Now, Replica, Sender, ServerCore, Shared,
     Standing, Verdict, decode_message, encode_message,
@@ -16,7 +17,7 @@ use oxkeeper_tree::ConnectionId;
 use oxkeeper_types::{OpCode, ServerId, SessionId, Zxid};
 use oxkeeper_wire::{ConnectRequest, QuorumPacket, Request, encode_request};
 use oxkeeper_zab as zab;
-use oxkeeper_zab::{LinkId, QuorumVerifier};
+use oxkeeper_zab::LinkId;
 
 /// A client's connection with both its ends.
 struct Session {
@@ -78,19 +79,35 @@ impl World {
             wall_ms: 1_700_000_000_000,
         };
         let ids = |range: std::ops::Range<usize>| range.map(|at| ServerId(at as i64 + 1));
-        let quorum = QuorumVerifier::majority(ids(0..voters), ids(voters..voters + observers));
+        let member = |at: usize| Member {
+            is_observer: at >= voters,
+            addresses: vec![PeerAddress {
+                host: format!("host{}", at + 1),
+                quorum_port: 2888,
+                election_port: 3888,
+            }],
+            client: Some(("0.0.0.0".to_owned(), 2181)),
+        };
+        let membership = Membership {
+            servers: (0..voters + observers)
+                .map(|at| (ServerId(at as i64 + 1), member(at)))
+                .collect(),
+            ..Membership::default()
+        };
+        let configuration = Arc::new(membership.configuration().unwrap());
         let mut settings = CoreSettings {
             tick_ms: 100,
             session_timeout_ms_min: 200,
             ..CoreSettings::default()
         };
-        settings.config_text = Some("server.1=…".to_owned());
         adapt(&mut settings);
         let servers = ids(0..voters + observers)
             .map(|id| {
                 let shared = Arc::new(Shared::new(Replica::empty(&settings.tree), settings.clone()));
-                let mut consensus = zab::Settings::new(id, quorum.clone());
+                let mut consensus = zab::Settings::new(id, configuration.quorum.clone());
                 consensus.tick_ms = 100;
+                consensus.configuration = configuration.clone();
+                consensus.find_configuration = settings.tree.reconfig_enabled.then_some(find_configuration);
                 let nothing = zab::Recovered {
                     accepted_epoch: 0,
                     current_epoch: 0,
@@ -138,6 +155,14 @@ impl World {
 
     pub(crate) fn standing(&self, at: usize) -> Standing {
         self.servers[at].core.standing()
+    }
+
+    pub(crate) fn core(&self, at: usize) -> &ServerCore {
+        &self.servers[at].core
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now.monotonic_ms
     }
 
     pub(crate) fn leader(&self) -> usize {
@@ -447,6 +472,10 @@ impl World {
             zab::Action::SendNotification { to, notification } => {
                 let from = ServerId(at as i64 + 1);
                 let to = usize::try_from(to.0 - 1).unwrap();
+                if let Some(known) = self.servers[at].core.consensus() {
+                    let known = known.configuration().clone();
+                    self.event(to, zab::Event::ConfigurationHeard(known));
+                }
                 self.event(to, zab::Event::Notification { from, notification });
             }
             zab::Action::ConnectToLeader { leader, incarnation } => {
@@ -465,13 +494,15 @@ impl World {
                 self.event(at, zab::Event::LeaderConnected { incarnation, link });
             }
             zab::Action::AcceptLearners(listens) => self.servers[at].is_listening = listens,
-            zab::Action::CloseLink(link) => self.close(link),
+            zab::Action::CloseLink(link, _) => self.close(link),
             zab::Action::Send { link, message } => self.send(link, &message),
             zab::Action::ReadLog { link, .. } => {
                 self.event(at, zab::Event::LogRead { link, entries: None });
             }
             zab::Action::Write { id, .. } => self.event(at, zab::Event::Durable { write: id }),
-            zab::Action::StopServing(_) => {}
+            zab::Action::StopServing(_)
+            | zab::Action::Configurations { .. }
+            | zab::Action::Synchronizing { .. } => {}
             zab::Action::SendSnapshot(_)
             | zab::Action::Deliver(_)
             | zab::Action::Serve { .. }
@@ -496,7 +527,7 @@ impl World {
             false => (end.other, Sender::Learner),
         };
         let mut bytes = Vec::new();
-        encode_message(message, "version=0", &mut bytes);
+        encode_message(message, &mut bytes);
         let (packet, length) = QuorumPacket::decode(&bytes, 1 << 20).unwrap().unwrap();
         assert_eq!(length, bytes.len());
         let decoded = decode_message(&packet, sender).unwrap().unwrap();

@@ -2,43 +2,14 @@
 //! Server lines, groups and weights are described in `docs/configuration.md`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use oxkeeper_core::membership::{Groups, Member, PeerAddress};
+use oxkeeper_core::membership::{Membership, find_configuration};
 use oxkeeper_types::ServerId;
-use oxkeeper_zab::QuorumVerifier;
-
-/// One address of a server. Names are kept as written and looked up whenever they are dialled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// Name or IP address, IPv6 without brackets.
-    pub host: String,
-    /// Where learners reach the server while it leads. 2888 by custom.
-    pub quorum_port: u16,
-    /// Where the others reach it to elect. 3888 by custom.
-    pub election_port: u16,
-}
-
-/// One server of the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Whether it follows without a vote.
-    pub is_observer: bool,
-    /// At least one; several only with `multiAddress.enabled`.
-    pub addresses: Vec<PeerAddress>,
-    /// Host (`0.0.0.0` when only a port is given) and port of the client part of its line.
-    pub client: Option<(String, u16)>,
-}
-
-/// How servers are grouped and what they weigh, as written: group to servers, and server to weight. The meaning is
-/// in [`QuorumVerifier`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Groups {
-    /// `group.G`.
-    pub servers_of: BTreeMap<i64, Vec<ServerId>>,
-    /// `weight.N`; a server without a line weighs 1.
-    pub weights: BTreeMap<ServerId, u32>,
-}
+use oxkeeper_zab::{Configuration, QuorumVerifier};
 
 /// Everything a member of an ensemble is told about it.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +24,16 @@ pub struct EnsembleConfig {
     pub config_version: i64,
     /// The list in the form that ZooKeeper shows and sends: server lines, groups, weights, `version=<hex>`.
     pub config_text: String,
+    /// `reconfigEnabled`: the membership may change while the servers run. Default false.
+    pub reconfig_enabled: bool,
+    /// `standaloneEnabled`: an ensemble has at least two participants. Default true.
+    pub standalone_enabled: bool,
+    /// `zoo.cfg`, beside which changes of the membership are saved. `None`: they are not.
+    pub config_file: Option<PathBuf>,
+    /// Whether `zoo.cfg` lists the servers itself.
+    pub is_listed_in_config_file: bool,
+    /// A later configuration that was proposed: that of the file `<zoo.cfg>.dynamic.next`.
+    pub next_configuration: Option<Arc<Configuration>>,
     /// `tickTime`, ms.
     pub tick_ms: u64,
     /// `initLimit`: ticks for finding a quorum and for synchronising a learner.
@@ -89,6 +70,9 @@ pub struct EnsembleConfig {
     pub notification_interval_min_ms: u64,
     /// `fastleader.maxNotificationInterval`, ms. Default 1000 (Java: 60000).
     pub notification_interval_max_ms: u64,
+    /// `leader.maxTimeToWaitForEpoch`, ms: how long an elected leader without a quorum bears that one of its electors
+    /// looks for a leader again. `None` (default): until `initLimit`.
+    pub epoch_wait_max_ms: Option<u64>,
 }
 
 impl EnsembleConfig {
@@ -100,10 +84,20 @@ impl EnsembleConfig {
         groups: &Groups,
         config_version: i64,
     ) -> EnsembleConfig {
-        EnsembleConfig {
-            config_text: config_text(&servers, groups, config_version),
-            me,
+        let membership = Membership {
             servers,
+            groups: groups.clone(),
+            version: config_version,
+        };
+        EnsembleConfig {
+            config_text: membership.text(),
+            reconfig_enabled: false,
+            standalone_enabled: true,
+            config_file: None,
+            is_listed_in_config_file: false,
+            next_configuration: None,
+            me,
+            servers: membership.servers,
             quorum,
             config_version,
             tick_ms: 2000,
@@ -122,6 +116,7 @@ impl EnsembleConfig {
             window_entries_max: 500,
             notification_interval_min_ms: 100,
             notification_interval_max_ms: 1000,
+            epoch_wait_max_ms: None,
         }
     }
 
@@ -138,8 +133,22 @@ impl EnsembleConfig {
 
     /// What the consensus is told.
     pub fn zab_settings(&self) -> oxkeeper_zab::Settings {
+        let list = self
+            .config_text
+            .rsplit_once("version=")
+            .map_or("", |(list, _)| list);
+        let places = Membership::parse(list).and_then(|list| list.configuration().map_err(|e| e.to_string()));
+        let configuration = Configuration {
+            version: self.config_version,
+            quorum: self.quorum.clone(),
+            places: places.map(|read| read.places).unwrap_or_default(),
+            list: list.into(),
+        };
         oxkeeper_zab::Settings {
-            config_version: self.config_version,
+            configuration: Arc::new(configuration),
+            next_configuration: self.next_configuration.clone().filter(|_| self.reconfig_enabled),
+            find_configuration: self.reconfig_enabled.then_some(find_configuration),
+            epoch_wait_max_ms: self.epoch_wait_max_ms,
             tick_ms: self.tick_ms,
             init_limit_ticks: self.init_limit_ticks,
             sync_limit_ticks: self.sync_limit_ticks,
@@ -149,50 +158,4 @@ impl EnsembleConfig {
             ..oxkeeper_zab::Settings::new(self.me, self.quorum.clone())
         }
     }
-}
-
-/// `[host]` for IPv6 addresses.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    }
-}
-
-/// The list as ZooKeeper's `QuorumVerifier.toString` writes it, servers by id.
-pub(super) fn config_text(servers: &BTreeMap<ServerId, Member>, groups: &Groups, version: i64) -> String {
-    let mut text = String::new();
-    for (id, member) in servers {
-        let mut addresses: Vec<&PeerAddress> = member.addresses.iter().collect();
-        addresses.sort_by(|a, b| a.host.cmp(&b.host));
-        let addresses: Vec<String> = addresses
-            .iter()
-            .map(|a| format!("{}:{}:{}", bracketed(&a.host), a.quorum_port, a.election_port))
-            .collect();
-        let role = match member.is_observer {
-            true => "observer",
-            false => "participant",
-        };
-        let client = match &member.client {
-            Some((host, port)) => format!(";{}:{port}", bracketed(host)),
-            None => String::new(),
-        };
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "server.{id}={}:{role}{client}", addresses.join("|"));
-    }
-    for (group, members) in &groups.servers_of {
-        let members: Vec<String> = members.iter().map(ToString::to_string).collect();
-        let _ = writeln!(text, "group.{group}={}", members.join(":"));
-    }
-    if !groups.servers_of.is_empty() {
-        for (id, member) in servers {
-            if !member.is_observer {
-                let weight = groups.weights.get(id).copied().unwrap_or(1);
-                let _ = writeln!(text, "weight.{id}={weight}");
-            }
-        }
-    }
-    let _ = write!(text, "version={version:x}");
-    text
 }

@@ -68,6 +68,7 @@ fn smallest_file_of_a_member_gives_zookeepers_defaults() {
     } = ensemble.clone();
     let expected = EnsembleConfig {
         tick_ms: 3000,
+        is_listed_in_config_file: true,
         ..EnsembleConfig::new(me, servers, quorum, &Groups::default(), 0)
     };
     assert_eq!(ensemble, expected);
@@ -80,7 +81,8 @@ fn every_setting_of_a_member_is_taken_over() {
          localSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\nquorumListenOnAllIPs=true\n\
          multiAddress.enabled=true\nelectionPortBindRetry=0\ncnxTimeout=1234\ntcpKeepAlive=true\n\
          fastleader.minNotificationInterval=50\nfastleader.maxNotificationInterval=60000\n\
-         commitLogCount=700\nreadonlymode.enabled=true\n",
+         commitLogCount=700\nreadonlymode.enabled=true\nleader.maxTimeToWaitForEpoch=800\n\
+         reconfigEnabled=true\nstandaloneEnabled=false\n",
     );
     let EnsembleConfig {
         me, servers, quorum, ..
@@ -100,6 +102,11 @@ fn every_setting_of_a_member_is_taken_over() {
         notification_interval_max_ms: 60_000,
         window_entries_max: 700,
         read_only_mode: true,
+        epoch_wait_max_ms: Some(800),
+        standalone_enabled: false,
+        is_listed_in_config_file: true,
+        reconfig_enabled: true,
+        config_file: Some("zoo.cfg".into()),
         ..EnsembleConfig::new(me, servers, quorum, &Groups::default(), 0)
     };
     assert_eq!(ensemble, expected);
@@ -386,10 +393,6 @@ fn what_is_missing_in_ensembles_is_warned_about_or_refused() {
         ),
         ("quorum.auth.enableSasl=true\n", "not supported yet: SASL"),
         ("portUnification=true\n", "not supported yet: TLS"),
-        (
-            "reconfigEnabled=true\n",
-            "not supported yet: changing the membership",
-        ),
     ] {
         let found = notices(lines);
         assert!(

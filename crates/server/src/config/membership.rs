@@ -1,17 +1,18 @@
 //! From the server list to a server that stands alone or to a member of an ensemble.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use oxkeeper_core::membership::{ServerLine, parse_group, parse_weight, read_configuration};
 use oxkeeper_types::ServerId;
-use oxkeeper_zab::{QuorumError, QuorumVerifier};
+use oxkeeper_zab::{Configuration, QuorumError, QuorumVerifier};
 
 use super::ensemble::{EnsembleConfig, Groups, Member};
 use super::report::{ConfigError, Location, NoticeLevel};
 use super::resolve::{Draft, OwnedLine, ReadFile, read_properties, resolve_host};
-use super::servers::ServerLine;
+use crate::config_files::NEXT_SUFFIX;
 
 /// What `extendedTypesEnabled` leaves of the numbers of servers: the rest of the byte marks znodes with a time to
 /// live.
@@ -40,6 +41,8 @@ pub(super) struct EnsembleDraft {
     pub(super) commit_log_count: Option<u32>,
     pub(super) notification_interval_min_ms: Option<u32>,
     pub(super) notification_interval_max_ms: Option<u32>,
+    /// `leader.maxTimeToWaitForEpoch`; `None` for a negative one.
+    pub(super) epoch_wait_max_ms: Option<u64>,
     /// `reconfigEnabled=true`.
     pub(super) reconfig: Option<Location>,
     /// `sslQuorum=true`.
@@ -72,6 +75,7 @@ impl Default for EnsembleDraft {
             commit_log_count: None,
             notification_interval_min_ms: None,
             notification_interval_max_ms: None,
+            epoch_wait_max_ms: None,
             reconfig: None,
             tls: None,
             sasl: None,
@@ -87,6 +91,7 @@ impl Draft {
     /// Decides from the server list whether this server stands alone, and what it must know if it does not.
     pub(super) fn finish_membership(&mut self, whole: &Location, read_file: ReadFile<'_>) {
         let mut version = 0;
+        let is_listed_in_config_file = self.ensemble.dynamic_config_file.is_none();
         if let Some((name, at)) = self.ensemble.dynamic_config_file.take() {
             version = version_in_name(&name);
             let beside = self.ensemble.server_lines.drain(..);
@@ -124,7 +129,7 @@ impl Draft {
             self.take_client_port_of_server_line(host, *port, at);
         }
         if is_member {
-            self.finish_member(me, listed, version, whole);
+            self.finish_member(me, listed, version, is_listed_in_config_file, whole, read_file);
         } else if let Some(line) = self.ensemble.group_lines.first() {
             let (at, text) = (
                 line.at.clone(),
@@ -242,7 +247,15 @@ impl Draft {
         }
     }
 
-    fn finish_member(&mut self, me: Option<ServerId>, listed: Listed, version: i64, whole: &Location) {
+    fn finish_member(
+        &mut self,
+        me: Option<ServerId>,
+        listed: Listed,
+        version: i64,
+        is_listed_in_config_file: bool,
+        whole: &Location,
+        read_file: ReadFile<'_>,
+    ) {
         let draft = std::mem::take(&mut self.ensemble);
         for (required, name) in [
             (&draft.tls, "TLS between servers (sslQuorum)"),
@@ -301,11 +314,14 @@ impl Draft {
         let (Some(init_limit_ticks), Some(sync_limit_ticks)) = (init_limit, sync_limit) else {
             return;
         };
-        if let Some(at) = &draft.reconfig {
-            let text = "not supported yet: changing the membership of a running ensemble, so reconfig is refused \
-                        (reconfigEnabled)";
-            self.notice(NoticeLevel::Warning, at, text);
-        }
+        let config_file = draft.reconfig.as_ref().map(|at| PathBuf::from(&*at.file));
+        let next_configuration = match &config_file {
+            Some(file) => match read_next(file, read_file) {
+                Ok(next) => next.map(Arc::new),
+                Err(problem) => return self.problems.push(problem),
+            },
+            None => None,
+        };
         let defaults = EnsembleConfig::new(me, servers, quorum, &groups, version);
         let interval_min = draft
             .notification_interval_min_ms
@@ -314,6 +330,12 @@ impl Draft {
             .notification_interval_max_ms
             .map_or(defaults.notification_interval_max_ms, u64::from);
         self.config.ensemble = Some(EnsembleConfig {
+            reconfig_enabled: draft.reconfig.is_some(),
+            standalone_enabled: draft.standalone_enabled,
+            config_file,
+            is_listed_in_config_file,
+            next_configuration,
+            epoch_wait_max_ms: draft.epoch_wait_max_ms,
             tick_ms: self.config.session.tick_time_ms.into(),
             init_limit_ticks,
             sync_limit_ticks,
@@ -550,26 +572,18 @@ fn version_in_name(name: &str) -> i64 {
     i64::from_str_radix(end, 16).unwrap_or(0)
 }
 
-/// `group.G=a:b:c`.
-fn parse_group(number: &str, value: &str) -> Result<(i64, Vec<ServerId>), String> {
-    let id = |text: &str| {
-        text.parse()
-            .map(ServerId)
-            .map_err(|_| format!("`{text}` is not a server number"))
+/// The configuration that was proposed and is not known to be committed, if there is one.
+fn read_next(config_file: &Path, read_file: ReadFile<'_>) -> Result<Option<Configuration>, ConfigError> {
+    let mut name = config_file.to_owned().into_os_string();
+    name.push(NEXT_SUFFIX);
+    let file = PathBuf::from(name);
+    let problem = |what: String| {
+        let at = Location::whole(&file.to_string_lossy());
+        ConfigError::new(&at, what, "remove the file if no reconfig was under way")
     };
-    let group = number
-        .parse()
-        .map_err(|_| format!("`{number}` is not a group number"))?;
-    Ok((group, value.split(':').map(id).collect::<Result<_, _>>()?))
-}
-
-/// `weight.N=w`.
-fn parse_weight(number: &str, value: &str) -> Result<(ServerId, u32), String> {
-    let server = number
-        .parse()
-        .map_err(|_| format!("`{number}` is not a server number"))?;
-    let weight = value
-        .parse()
-        .map_err(|_| format!("`{value}` is not a whole number of at least 0"))?;
-    Ok((ServerId(server), weight))
+    match read_file(&file) {
+        Ok(None) => Ok(None),
+        Ok(Some(bytes)) => read_configuration(&bytes).map_err(problem),
+        Err(error) => Err(problem(format!("cannot be read: {error}"))),
+    }
 }

@@ -12,7 +12,6 @@ mod membership;
 pub mod properties;
 mod report;
 mod resolve;
-mod servers;
 mod settings;
 mod table;
 #[cfg(test)]

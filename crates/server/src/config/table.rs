@@ -713,6 +713,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         draft.ensemble.commit_log_count = draft.property_u32(entry, 500);
         Ok(())
     }),
+    ensemble_property("leader.maxTimeToWaitForEpoch", |draft, entry| {
+        let limit = draft.property_i64(entry, i32::MIN.into(), i32::MAX.into());
+        draft.ensemble.epoch_wait_max_ms = limit.and_then(|ms| u64::try_from(ms).ok());
+        Ok(())
+    }),
     ensemble_property("fastleader.minNotificationInterval", |draft, entry| {
         draft.ensemble.notification_interval_min_ms = draft.property_u32(entry, 1);
         Ok(())
@@ -743,13 +748,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         SYNCS,
         nothing,
     ),
-    ensemble_missing(
-        "leader.maxTimeToWaitForEpoch",
-        Spelling::Property,
-        "a time limit of its own for a new epoch, initLimit counts",
-        nothing,
-    )
-    .unless("-1"),
     ensemble_missing("sslQuorum", Spelling::File, TLS, |draft, entry| {
         draft.ensemble.tls = entry.flag()?.then(|| entry.at.clone());
         Ok(())

@@ -129,7 +129,7 @@ impl Running {
                     assert_eq!(from, ServerId(id));
                     return notification.election_epoch;
                 }
-                ElectionEvent::Connected(_) => {}
+                ElectionEvent::Connected(_) | ElectionEvent::Configuration(_) => {}
             }
         }
     }
@@ -194,7 +194,7 @@ impl Raw {
         soon("the rest of it", self.0.read_exact(&mut bytes))
             .await
             .unwrap();
-        decode_notification(&bytes).unwrap().election_epoch
+        decode_notification(&bytes).unwrap().0.election_epoch
     }
 
     async fn say(&mut self, round: i64) {
@@ -263,6 +263,7 @@ async fn all_servers_speaking_at_once_end_with_one_link_per_pair() {
                         ElectionEvent::Notification { from, .. } => {
                             waited_for.remove(&(from.0, me));
                         }
+                        ElectionEvent::Configuration(told) => panic!("nobody may tell {told:?}"),
                     }
                 }
             }
@@ -641,6 +642,8 @@ fn the_hello_leaves_out_addresses_that_java_would_not_read() {
             })
             .collect();
     }
-    let (hello, length) = ElectionHello::decode(&own_hello(&config)).unwrap().unwrap();
+    let (hello, length) = ElectionHello::decode(&own_hello(&config, &config.own().addresses))
+        .unwrap()
+        .unwrap();
     assert!(length <= HELLO_LENGTH_MAX && hello.addresses.len() > 30);
 }

@@ -11,7 +11,7 @@ use oxkeeper_types::{ServerId, Zxid};
 use crate::message::{LinkId, Message};
 use crate::planted::PlantedBug;
 use crate::vote::NOBODY;
-use crate::zab::{Context, LearnerView};
+use crate::zab::Context;
 
 /// How far a learner is. Ordered as it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,13 +36,11 @@ pub(super) enum Step {
 pub(super) struct LearnerProgress {
     pub(super) server: ServerId,
     pub(super) observer: bool,
-    /// Whether its promises and acks count.
-    pub(super) votes: bool,
     pub(super) step: Step,
     /// Whether new proposals (for observers: commits) are sent to it.
     pub(super) forwarding: bool,
     pub(super) heard_ms: u64,
-    last_acked: Zxid,
+    pub(super) last_acked: Zxid,
     /// The oldest proposal it has not acknowledged, and the newest sent when that one was the only one: enough to
     /// see that it lags, without a table.
     oldest_unacked: Option<(Zxid, u64)>,
@@ -54,7 +52,6 @@ impl LearnerProgress {
         LearnerProgress {
             server: ServerId(NOBODY),
             observer: false,
-            votes: false,
             step: Step::Connected,
             forwarding: false,
             heard_ms: now_ms,
@@ -73,17 +70,6 @@ impl LearnerProgress {
             (None, _) => self.oldest_unacked = Some((zxid, now_ms)),
             (Some(_), None) => self.later_unacked = Some((zxid, now_ms)),
             (Some(_), Some(_)) => {}
-        }
-    }
-
-    pub(super) fn view(&self, link: LinkId) -> LearnerView {
-        LearnerView {
-            link,
-            server: self.server,
-            is_observer: self.observer,
-            is_voter: self.votes,
-            is_synced: self.step == Step::Active,
-            last_acked: self.last_acked,
         }
     }
 

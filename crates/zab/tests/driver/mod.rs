@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action, Entry, Event, Incarnation, LinkId, Message, NOTIFICATION_VERSION, Notification, PeerState,
-    PlantedBug, QuorumVerifier, Reason, Recovered, Settings, Vote, Write, WriteId, Zab,
+    Action, CloseReason, Entry, Event, Incarnation, LinkId, Message, NOTIFICATION_VERSION, Notification,
+    PeerState, PlantedBug, QuorumVerifier, Reason, Recovered, Settings, Vote, Write, WriteId, Zab,
 };
 
 /// The link to the leader, or of the first learner.
@@ -138,7 +138,7 @@ impl Server {
     /// It closed its link to the leader to open another.
     pub(crate) fn dial_again(&mut self, actions: &[Action]) -> LinkId {
         let [
-            Action::CloseLink(LINK),
+            Action::CloseLink(LINK, CloseReason::AsksForSnapshot),
             Action::ConnectToLeader {
                 leader: ServerId(3),
                 incarnation,
@@ -173,7 +173,13 @@ impl Server {
     /// A follower in broadcast.
     pub(crate) fn serving_follower(recovered: Recovered, epoch: u32, planted: &[PlantedBug]) -> Server {
         let mut server = Server::follower(recovered, epoch, planted);
-        for message in [Message::Diff(Zxid::ZERO), Message::NewLeader { epoch }] {
+        for message in [
+            Message::Diff(Zxid::ZERO),
+            Message::NewLeader {
+                epoch,
+                configuration: None,
+            },
+        ] {
             server.hear(LINK, message);
         }
         server.settle_disk();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
-use oxkeeper_zab::{Entry, Message, Notification, PeerState};
+use oxkeeper_zab::{Configuration, Entry, Message, Notification, PeerState, QuorumVerifier};
 
-use super::{Place, World, voters_of};
+use super::{Place, World, find_configuration};
 
 #[derive(Debug, Default)]
 pub(super) struct Checks {
@@ -17,6 +17,8 @@ pub(super) struct Checks {
     /// Who led each epoch, and in which boot.
     leaders: BTreeMap<u32, (Place, u64)>,
     proposed: BTreeMap<Zxid, Arc<[u8]>>,
+    /// The configurations that counted anywhere, by their versions.
+    configurations: BTreeMap<Zxid, QuorumVerifier>,
 }
 
 impl World {
@@ -104,7 +106,10 @@ impl World {
         }
         if notification.state == PeerState::Looking
             && vote.leader == server.id
-            && voters_of(&server.settings).contains(&to)
+            && server
+                .running
+                .as_ref()
+                .is_some_and(|running| running.zab.configuration().quorum.is_voter(to))
         {
             let durable = (server.disk.last(), i64::from(server.disk.current_epoch));
             assert_eq!(
@@ -141,7 +146,7 @@ impl World {
             at + 1,
             entry.zxid
         );
-        let zxid = entry.zxid;
+        let (zxid, changes) = (entry.zxid, find_configuration(&entry));
         let running = self.running(at);
         let last = running.tree.last().map_or(Zxid::ZERO, |entry| entry.zxid);
         assert!(zxid > last, "Z4, Z5: {} delivers {zxid} after {last}", at + 1);
@@ -158,23 +163,59 @@ impl World {
         }
         if commits {
             self.stats.commits += 1;
-            self.check_quorum(at, "commits", |world, place| {
-                world.servers[place].disk.contains(zxid)
-            });
+            let mut quorums = vec![self.quorum_as_of(zxid)];
+            quorums.extend(changes.map(|changes| changes.quorum));
+            for quorum in &quorums {
+                self.check_quorum(at, "commits", quorum, |world, place| {
+                    world.servers[place].disk.contains(zxid)
+                });
+            }
         }
     }
 
     /// Z8: a quorum of the disks, those of servers that are down included, has what was decided.
-    fn check_quorum(&self, at: Place, what: &str, has: impl Fn(&World, Place) -> bool) {
-        let quorum = &self.servers[at].settings.quorum;
+    /// A configuration counts from here on, for the first time anywhere: a quorum of it and of the one before must
+    /// know it, also after a crash.
+    pub(super) fn check_configuration(&mut self, at: Place, committed: &Configuration) {
+        let version = Zxid(committed.version);
+        if version == Zxid::ZERO || self.checks.configurations.contains_key(&version) {
+            return;
+        }
+        let before = self.quorum_as_of(version);
+        for quorum in [&before, &committed.quorum] {
+            self.check_quorum(at, "reconfigures", quorum, |world, place| {
+                let disk = &world.servers[place].disk;
+                let known = disk.configuration.iter().chain(&disk.next_configuration);
+                known.map(|known| known.version).max() >= Some(version.0)
+            });
+        }
+        self.checks
+            .configurations
+            .insert(version, committed.quorum.clone());
+    }
+
+    /// Who decides about what comes after this.
+    fn quorum_as_of(&self, zxid: Zxid) -> QuorumVerifier {
+        let newest = self.checks.configurations.range(..=zxid).next_back();
+        newest.map_or(&self.first, |(_, newest)| newest).clone()
+    }
+
+    fn check_quorum(
+        &self,
+        at: Place,
+        what: &str,
+        quorum: &QuorumVerifier,
+        has: impl Fn(&World, Place) -> bool,
+    ) {
         let holders: BTreeSet<ServerId> = (0..self.servers.len())
             .filter(|place| has(self, *place))
             .map(|place| self.servers[place].id)
             .collect();
         assert!(
             quorum.contains_quorum(&holders),
-            "Z8: {} {what}, but only {holders:?} have it",
-            at + 1
+            "Z8: {} {what}, but only {holders:?} have it, not a quorum of {:?}",
+            at + 1,
+            quorum.voters()
         );
     }
 
@@ -236,7 +277,8 @@ impl World {
             "Z6, Z8: {} leads epoch {epoch} with {length} of {earlier} committed txns",
             at + 1
         );
-        self.check_quorum(at, "is established", |world, place| {
+        let quorum = self.quorum_as_of(Zxid::new(epoch, u32::MAX));
+        self.check_quorum(at, "is established", &quorum, |world, place| {
             let disk = &world.servers[place].disk;
             disk.current_epoch >= epoch && last.is_none_or(|last| disk.contains(last))
         });

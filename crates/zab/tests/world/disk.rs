@@ -1,9 +1,10 @@
 //! A disk that executes writes in order, in groups, late; and loses what is queued when its server crashes.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use oxkeeper_types::Zxid;
-use oxkeeper_zab::{Entry, Event, Recovered, Write, WriteId};
+use oxkeeper_zab::{Configuration, Entry, Event, Recovered, Write, WriteId};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct SimDisk {
@@ -17,6 +18,9 @@ pub(super) struct SimDisk {
     snapshot: Vec<Entry>,
     /// The zxid of that snapshot: there is nothing on disk to go back further.
     snapshot_end: Zxid,
+    /// The files of the configurations; at first there are none but the settings.
+    pub(super) configuration: Option<Arc<Configuration>>,
+    pub(super) next_configuration: Option<Arc<Configuration>>,
     queued: VecDeque<(WriteId, Write, Vec<Entry>)>,
 }
 
@@ -192,6 +196,14 @@ impl SimDisk {
                     self.accepted_epoch
                 );
                 self.current_epoch = epoch;
+            }
+            Write::NextConfiguration(next) => self.next_configuration = next,
+            Write::Configuration(committed) => {
+                let is_over = |next: &Arc<Configuration>| next.version <= committed.version;
+                if self.next_configuration.as_ref().is_some_and(is_over) {
+                    self.next_configuration = None;
+                }
+                self.configuration = Some(committed);
             }
         }
         true

@@ -9,14 +9,20 @@ pub(crate) mod storm;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 use oxkeeper_types::{ServerId, Zxid};
-use oxkeeper_zab::{Action, Entry, Event, LinkId, Message, Reason, Settings, Zab};
+use oxkeeper_zab::{
+    Action, Configuration, Entry, Event, LinkId, Message, QuorumVerifier, Reason, Settings, Zab,
+};
 
 use checks::Checks;
 use disk::SimDisk;
 use net::{Direction, Item, Network};
 pub(crate) use storm::run_with;
+
+/// What may happen in a run: many times what does.
+const HAPPENINGS_MAX: u64 = 2_000_000;
 
 /// The number of a server, from 0; its id is one more.
 type Place = usize;
@@ -60,6 +66,7 @@ struct Server {
 }
 
 struct Running {
+    id: ServerId,
     zab: Zab,
     /// What has been applied, in order: the tree.
     tree: Vec<Entry>,
@@ -89,11 +96,15 @@ pub(crate) struct World {
     servers: Vec<Server>,
     net: Network,
     checks: Checks,
+    /// Who decides at first.
+    first: QuorumVerifier,
     /// A readable history, when asked for.
     pub(crate) log: Option<Vec<String>>,
     stormy: bool,
     mood: Mood,
     payloads: u64,
+    /// What decides how the configuration changes; `None` when it does not.
+    reconfigures: Option<fastrand::Rng>,
     pub(crate) stats: Stats,
 }
 
@@ -124,6 +135,7 @@ pub(crate) struct Stats {
     pub(crate) backlogs: u64,
     pub(crate) disk_failures: u64,
     pub(crate) pauses: u64,
+    pub(crate) reconfigurations: u64,
 }
 
 impl World {
@@ -149,7 +161,12 @@ impl World {
         assert!(server.running.is_none());
         server.boot += 1;
         let recovered = server.disk.recover(server.settings.window_entries_max);
+        if let Some(configuration) = &server.disk.configuration {
+            server.settings.configuration = configuration.clone();
+        }
+        server.settings.next_configuration = server.disk.next_configuration.clone();
         server.running = Some(Running {
+            id: server.id,
             zab: Zab::new(server.settings.clone(), recovered, self.now_ms),
             tree: server.disk.history.clone(),
             ahead: server.disk.ahead(),
@@ -233,7 +250,7 @@ impl World {
                     self.say(|| format!("{} begins to lead", at + 1));
                 }
             }
-            Action::CloseLink(link) => self.close_link(at, link),
+            Action::CloseLink(link, _) => self.close_link(at, link),
             Action::Send { link, message } => {
                 self.check_sent(at, &message);
                 match message {
@@ -286,7 +303,11 @@ impl World {
             Action::AnswerPing { link, zxid } => {
                 self.send(at, link, Item::Message(Message::Pong(zxid, [].into())));
             }
-            Action::PassOn { .. } => {}
+            Action::Configurations { committed, .. } => {
+                self.check_configuration(at, &committed);
+                self.say(|| format!("{} has configuration {:x}", at + 1, committed.version));
+            }
+            Action::PassOn { .. } | Action::Synchronizing { .. } => {}
         }
     }
 
@@ -361,6 +382,11 @@ impl World {
         self.agenda.pop();
         self.now_ms = key.0;
         self.stats.happenings += 1;
+        assert!(
+            self.stats.happenings < HAPPENINGS_MAX,
+            "servers answer one another without end: {}",
+            self.picture()
+        );
         let happening = self.happenings.remove(&key).expect("planned together");
         let concerns = match &happening {
             Happening::Event { to, .. } => Some(*to),
@@ -426,6 +452,34 @@ impl World {
         true
     }
 
+    /// A change of the configuration that this leader may propose, now and then.
+    fn new_configuration(&mut self, at: Place, zxid: Zxid) -> Option<Arc<[u8]>> {
+        let rng = self.reconfigures.as_mut()?;
+        if !self.stormy || rng.u8(..) >= 20 {
+            return None;
+        }
+        let places = self.servers.iter().fold(0_u8, |mask, _| mask << 1 | 1);
+        let (voters, others) = (rng.u8(..) & places, rng.u8(..) & places);
+        let txn: Arc<[u8]> = [CONFIGURATION_MARK, &[voters, others & !voters]].concat().into();
+        let zab = &self.servers[at].running.as_ref()?.zab;
+        let entry = Entry { zxid, txn };
+        let found = find_configuration(&entry)?;
+        // A leader in front of it checks the same.
+        let may_be = zab.next_configuration().is_none() && voters != 0 && zab.is_quorum_synced(&found.quorum);
+        if !may_be {
+            return None;
+        }
+        self.stats.reconfigurations += 1;
+        self.say(|| {
+            format!(
+                "{} proposes {zxid}: the voters {:?}",
+                at + 1,
+                found.quorum.voters()
+            )
+        });
+        Some(entry.txn)
+    }
+
     /// A client writes at some server that may propose, if there is one.
     fn client_write(&mut self) {
         let leaders: Vec<(Place, Zxid)> = (0..self.servers.len())
@@ -438,7 +492,10 @@ impl World {
                 };
                 self.payloads += 1;
                 self.stats.proposals += 1;
-                let txn: std::sync::Arc<[u8]> = self.payloads.to_be_bytes().into();
+                let txn = match self.new_configuration(at, zxid) {
+                    Some(txn) => txn,
+                    None => self.payloads.to_be_bytes().into(),
+                };
                 self.check_proposed(at, zxid, &txn);
                 self.tell(at, Event::Propose { zxid, txn });
             }
@@ -467,9 +524,25 @@ impl Stats {
         self.backlogs += other.backlogs;
         self.disk_failures += other.disk_failures;
         self.pauses += other.pauses;
+        self.reconfigurations += other.reconfigurations;
     }
 }
 
-fn voters_of(settings: &Settings) -> &BTreeSet<ServerId> {
-    settings.quorum.voters()
+/// A txn that makes these servers the voters and those the observers: a mask of places for each.
+const CONFIGURATION_MARK: &[u8] = b"configuration";
+
+fn find_configuration(entry: &Entry) -> Option<Configuration> {
+    let [voters, observers] = *entry.txn.strip_prefix(CONFIGURATION_MARK)? else {
+        panic!("{} is no txn of this world", entry.zxid);
+    };
+    let of = |mask: u8| {
+        (0..8)
+            .filter(move |at| mask & (1 << at) != 0)
+            .map(|at| ServerId(at + 1))
+    };
+    Some(Configuration {
+        version: entry.zxid.0,
+        list: format!("{voters} {observers}").into(),
+        ..Configuration::new(QuorumVerifier::majority(of(voters), of(observers)))
+    })
 }

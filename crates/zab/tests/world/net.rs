@@ -81,8 +81,18 @@ impl World {
             return;
         }
         let from = self.servers[at].id;
-        let event = Event::Notification { from, notification };
+        let told = self.running(at).zab.configuration().clone();
         let delay = self.delay();
+        let event = Event::ConfigurationHeard(told);
+        self.plan(
+            delay,
+            Happening::Event {
+                to: to_place,
+                boot,
+                event,
+            },
+        );
+        let event = Event::Notification { from, notification };
         self.plan(
             delay,
             Happening::Event {

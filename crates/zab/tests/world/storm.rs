@@ -9,7 +9,7 @@ use oxkeeper_zab::{PlantedBug, QuorumVerifier, Settings};
 use super::checks::Checks;
 use super::disk::SimDisk;
 use super::net::Network;
-use super::{Happening, Mood, Server, Stats, World, voters_of};
+use super::{Happening, Mood, Running, Server, Stats, World, find_configuration};
 
 /// After the storm, all that can must serve again within this time.
 const CALM_MS_MAX: u64 = 20_000;
@@ -67,6 +67,8 @@ pub(crate) fn failover_ms(seed: u64) -> u64 {
         server.id = id;
         server.settings = Settings::new(id, quorum.clone());
     }
+    world.first = quorum;
+    world.reconfigures = None;
     world.stormy = false;
     world.net.lost = 0;
     world.net.delay_max_ms = 2;
@@ -145,6 +147,19 @@ impl World {
             // In half of the runs leaders synchronise as Java's do.
             settings.planted.push(PlantedBug::NewLeaderLast);
         }
+        let first = settings.configuration.quorum.clone();
+        let mut reconfigures = Some(fastrand::Rng::with_seed(seed.rotate_left(17)));
+        if reconfigures.as_mut().is_some_and(fastrand::Rng::bool) {
+            reconfigures = None;
+        } else {
+            settings.find_configuration = Some(find_configuration);
+            // A voter of the next configuration that has not heard of it finds a leader who needs it slowly.
+            settings.epoch_wait_max_ms = None;
+        }
+        // Servers that the first configuration does not know.
+        let strangers = reconfigures
+            .as_mut()
+            .map_or(0, |rng| rng.i64(0..=(8 - voters - observers).clamp(0, 2)));
         let server = |id| Server {
             id: ServerId(id),
             settings: Settings {
@@ -167,7 +182,7 @@ impl World {
             agenda: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             counter: 0,
-            servers: (1..=voters + observers).map(server).collect(),
+            servers: (1..=voters + observers + strangers).map(server).collect(),
             net,
             checks: Checks::default(),
             log: None,
@@ -177,6 +192,8 @@ impl World {
                 &[Mood::Everything, Mood::Everything, Mood::Links, Mood::Crashes],
             ),
             payloads: 0,
+            reconfigures,
+            first,
             stats: Stats::default(),
             rng,
         }
@@ -267,9 +284,9 @@ impl World {
         let mut dead = std::collections::BTreeSet::new();
         if self.rng.u8(..) < 90 {
             let victim = self.rng.usize(..self.servers.len());
-            let quorum = &self.servers[0].settings.quorum;
-            let left = voters_of(&self.servers[0].settings) - &[self.servers[victim].id].into();
-            if quorum.contains_quorum(&left) {
+            let left = self.servers.iter().map(|server| server.id);
+            let left = left.filter(|id| *id != self.servers[victim].id).collect();
+            if self.quorums().iter().all(|quorum| quorum.contains_quorum(&left)) {
                 dead.insert(victim);
             }
         }
@@ -303,6 +320,16 @@ impl World {
         ))
     }
 
+    /// Of every configuration that may be in force anywhere.
+    fn quorums(&self) -> Vec<QuorumVerifier> {
+        let mut quorums = vec![self.first.clone()];
+        for server in &self.servers {
+            let entries = server.disk.history.iter().chain(&self.checks.committed);
+            quorums.extend(entries.filter_map(find_configuration).map(|found| found.quorum));
+        }
+        quorums
+    }
+
     fn restart_if_failed(&mut self, at: usize) {
         if self.servers[at]
             .running
@@ -314,19 +341,24 @@ impl World {
         }
     }
 
-    /// Whether all running servers serve in one epoch and have the whole history.
+    /// Whether all running servers serve in one epoch and have the whole history. One that is no member, and promised a
+    /// later epoch before it was removed, cannot: no leader is given up for it.
     fn is_one(&self) -> bool {
         let mut running = self.servers.iter().filter_map(|server| server.running.as_ref());
-        let epoch = self
-            .servers
-            .iter()
-            .find_map(|server| server.running.as_ref()?.leads);
-        epoch.is_some()
-            && running
-                .all(|running| running.serving == epoch && running.tree.len() == self.checks.committed.len())
+        let Some(leader) = running.clone().find(|running| running.leads.is_some()) else {
+            return false;
+        };
+        let (epoch, members) = (leader.leads, &leader.zab.configuration().quorum);
+        let is_lost = |running: &Running| {
+            let promised = Some(running.zab.accepted_epoch()) > epoch;
+            promised && !members.is_member(running.id)
+        };
+        running.all(|running| {
+            is_lost(running) || running.serving == epoch && running.tree.len() == self.checks.committed.len()
+        })
     }
 
-    fn picture(&self) -> String {
+    pub(super) fn picture(&self) -> String {
         let of_server = |server: &Server| match &server.running {
             None => format!("{}: down", server.id),
             Some(running) => format!(

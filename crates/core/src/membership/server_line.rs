@@ -2,7 +2,7 @@
 
 use oxkeeper_types::ServerId;
 
-use super::ensemble::{Member, PeerAddress};
+use super::{Member, PeerAddress};
 
 /// Whether a member votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +15,19 @@ enum Role {
 
 /// One line of the server list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ServerLine {
-    pub(super) id: ServerId,
-    pub(super) member: Member,
+pub struct ServerLine {
+    /// Whose it is.
+    pub id: ServerId,
+    /// What it says.
+    pub member: Member,
 }
 
 impl ServerLine {
-    /// Parses one line of the list. The error says what is wrong, without file and line.
-    pub(super) fn parse(key: &str, value: &str, multi_address_enabled: bool) -> Result<ServerLine, String> {
+    /// Parses one line of the list.
+    ///
+    /// # Errors
+    /// What is wrong, without file and line.
+    pub fn parse(key: &str, value: &str, multi_address_enabled: bool) -> Result<ServerLine, String> {
         let number = key.strip_prefix("server.").unwrap_or(key);
         let id = number
             .parse()

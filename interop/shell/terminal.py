@@ -79,8 +79,10 @@ def typing(terminal):
     terminal.keys("get /term/t", "Tab", "Enter")
     terminal.wait('get "/term/two words"\n2', "(CONNECTED) 5]|")
     # Ctrl-C throws a line away, Up brings the last one back.
-    terminal.keys("half a comm", "C-c")
-    terminal.wait("(CONNECTED) 5]|")
+    terminal.keys("half a comm")
+    terminal.wait("half a comm|")
+    terminal.keys("C-c")
+    terminal.wait("half a comm\n", "(CONNECTED) 5]|")
     terminal.keys("Up")
     terminal.wait('(CONNECTED) 5] get "/term/two words"|')
     terminal.keys("C-u")

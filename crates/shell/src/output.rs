@@ -2,7 +2,7 @@
 //! came from a server.
 
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -45,7 +45,7 @@ impl Output {
         } else {
             plain.to_owned()
         };
-        writeln!(io::stdout().lock(), "{text}").map_err(|error| Failure::output(&error))
+        line(&mut io::stdout(), text).map_err(|error| Failure::output(&error))
     }
 
     /// Prints what only scripts want to know: `json`, or nothing.
@@ -60,7 +60,7 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
             // Whoever closed stderr does not want to know.
-            let _ = writeln!(io::stderr(), "{text}");
+            let _ = line(&mut io::stderr(), text.to_owned());
         }
     }
 
@@ -77,8 +77,14 @@ impl Output {
             failure.plain("", "", "")
         };
         // Whoever closed stderr does not want to know.
-        let _ = writeln!(io::stderr(), "{text}");
+        let _ = line(&mut io::stderr(), text);
     }
+}
+
+/// Writes a line with one call, so that an event that is printed meanwhile comes before or behind it.
+fn line(to: &mut impl io::Write, mut text: String) -> io::Result<()> {
+    text.push('\n');
+    to.write_all(text.as_bytes())
 }
 
 /// Whether a terminal could take `c` for something else than a character to show: controls, and what turns or hides

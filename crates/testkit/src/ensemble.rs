@@ -74,11 +74,15 @@ impl Ensemble {
     ///
     /// # Errors
     /// As [`Ensemble::start_with`].
+    ///
+    /// # Panics
+    /// When nobody has a vote.
     pub fn start_with_observers(
         participants: usize,
         observers: usize,
         mut change: impl FnMut(usize, &mut ServerConfig),
     ) -> Result<Ensemble, Error> {
+        assert!(participants > 0, "an ensemble has servers with a vote");
         let servers = participants + observers;
         let dir = TempDir::with_prefix("oxkeeper-").map_err(io_error("a temporary directory"))?;
         let mut peer_ports = Vec::new();

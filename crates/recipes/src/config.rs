@@ -5,13 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tokio::sync::watch;
-use zookeeper_client::{CreateMode, Error as ClientError, Stat};
+use zookeeper_client::{Error as ClientError, Stat};
 
-use crate::SessionKeeper;
 use crate::cache::{Cache, Node, Scope};
 use crate::error::{Error, Result};
 use crate::task::Task;
-use crate::znode::{create_directory, retry, split};
+use crate::{SessionKeeper, store};
 
 /// A value that was read and found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,22 +198,10 @@ impl<T: Send + Sync + 'static> Config<T> {
     pub async fn set(&self, bytes: &[u8], version: Option<i32>) -> Result<Stat> {
         (self.parse)(bytes).map_err(Error::Invalid)?;
         let session = self.keeper.live_session().await;
-        let client = session.client();
         if version.is_some() {
-            return Ok(client.set_data(&self.path, bytes, version).await?);
+            return Ok(session.client().set_data(&self.path, bytes, version).await?);
         }
-        loop {
-            match retry(|| client.set_data(&self.path, bytes, None)).await {
-                Err(ClientError::NoNode) => create_directory(&session, split(&self.path).0).await?,
-                written => return Ok(written?),
-            }
-            let options = CreateMode::Persistent.with_acls(session.acls());
-            match retry(|| client.create(&self.path, bytes, &options)).await {
-                Ok((stat, _)) => return Ok(stat),
-                Err(ClientError::NodeExists | ClientError::NoNode) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        store::put(&session, &self.path, bytes).await
     }
 }
 

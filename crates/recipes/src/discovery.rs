@@ -11,14 +11,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
-use zookeeper_client::{CreateMode, Error as ClientError};
+use zookeeper_client::Error as ClientError;
 
-use crate::SessionKeeper;
 use crate::cache::{Cache, Node, Scope};
 use crate::error::{Error, Result};
 use crate::persistent_node::{PersistentNode, check_name};
 use crate::task::Task;
-use crate::znode::{check_path, create_directory, join, retry};
+use crate::znode::{check_path, join, retry};
+use crate::{SessionKeeper, store};
 
 /// How long an instance lives. The words are Curator's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -294,22 +294,7 @@ impl Discovery {
         let path = self.path(&instance.name, &instance.id)?;
         let data = instance.to_json()?;
         let session = self.keeper.live_session().await;
-        let client = session.client();
-        let options = CreateMode::Persistent.with_acls(session.acls());
-        loop {
-            match retry(|| client.create(&path, &data, &options)).await {
-                Ok(_) => return Ok(()),
-                Err(ClientError::NoNode) => {
-                    create_directory(&session, &join(&self.base, &instance.name)).await?
-                }
-                Err(ClientError::NodeExists) => match retry(|| client.set_data(&path, &data, None)).await {
-                    Ok(_) => return Ok(()),
-                    Err(ClientError::NoNode) => {}
-                    Err(error) => return Err(error.into()),
-                },
-                Err(error) => return Err(error.into()),
-            }
-        }
+        store::put(&session, &path, &data).await.map(drop)
     }
 
     /// Removes an instance, whoever made it; who has it registered makes it again.

@@ -14,6 +14,7 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod barrier;
 mod cache;
 mod config;
 mod contend;
@@ -23,16 +24,21 @@ mod error;
 mod hold;
 mod multi_lock;
 mod mutex;
+mod naming;
 mod persistent_node;
+mod queue;
 mod read_write_lock;
 mod revoke;
 mod semaphore;
 pub mod sequence;
 mod session;
 mod simple_lock;
+mod store;
 mod task;
+mod value;
 pub mod znode;
 
+pub use barrier::{Barrier, DoubleBarrier, Entered};
 pub use cache::{Cache, CacheLimits, CacheState, Change, Node, Nodes, Scope, Update, Updates};
 pub use config::{Config, ConfigProblem, Good, Values};
 pub use discovery::{
@@ -44,9 +50,12 @@ pub use error::{Error, Result};
 pub use hold::{FencingToken, Hold, Revoked};
 pub use multi_lock::{InterProcessMultiLock, MultiGuard};
 pub use mutex::{InterProcessMutex, MutexGuard};
+pub use naming::{UniqueIds, create_sequential};
 pub use persistent_node::{GroupMember, PersistentNode, Placement};
+pub use queue::{DistributedDelayQueue, DistributedPriorityQueue, DistributedQueue, Item, Queue};
 pub use read_write_lock::{InterProcessReadWriteLock, ReadGuard, WriteGuard};
 pub use revoke::attempt_revoke;
 pub use semaphore::{InterProcessSemaphore, InterProcessSemaphoreMutex, Lease};
 pub use session::{ConnectionState, LossPolicy, Session, SessionKeeper};
 pub use simple_lock::{SimpleGuard, SimpleLock};
+pub use value::{AtomicLong, SharedCount, SharedValue, Versioned};

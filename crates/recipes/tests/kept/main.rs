@@ -6,7 +6,10 @@
 mod support;
 
 mod caches;
+mod ensembles;
 mod nodes;
+mod services;
+mod values;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -55,7 +55,10 @@ impl Queue {
                 Err(ClientError::NoNode) => Vec::new(),
                 children => children?,
             };
-            match self.turn(children, &own) {
+            match turn(
+                in_order(session, &self.dir, self.rivals(children, &own)).await?,
+                &own,
+            ) {
                 Turn::Ours if session.disturbance_since(moment).is_none() => {
                     return Ok(Some(place.held_since(moment)));
                 }
@@ -80,23 +83,16 @@ impl Queue {
         }
     }
 
-    fn turn(&self, children: Vec<String>, own: &str) -> Turn {
-        let mut queue: Vec<(i32, String)> = children
-            .into_iter()
-            .filter_map(|name| {
-                let sequence = match name == own {
-                    true => sequence::of(&name, self.prefix),
-                    false => (self.rival)(&name),
-                };
-                Some((sequence?, name))
-            })
-            .collect();
-        sequence::sort(&mut queue);
-        match queue.iter().position(|(_, name)| name == own) {
-            None => Turn::Absent,
-            Some(0) => Turn::Ours,
-            Some(index) => Turn::Behind(queue.swap_remove(index - 1).1),
-        }
+    /// Ourselves and all whom we may have to wait for.
+    fn rivals(&self, children: Vec<String>, own: &str) -> Vec<(i32, String)> {
+        let numbered = children.into_iter().filter_map(|name| {
+            let sequence = match name == own {
+                true => sequence::of(&name, self.prefix),
+                false => (self.rival)(&name),
+            };
+            Some((sequence?, name))
+        });
+        numbered.collect()
     }
 
     /// The paths of all who stand in the queue, in its order; the first one holds it.
@@ -105,15 +101,41 @@ impl Queue {
             Err(ClientError::NoNode) => Vec::new(),
             children => children?,
         };
-        let mut queue: Vec<(i32, String)> = children
+        let rivals = children
             .into_iter()
-            .filter_map(|name| Some(((self.rival)(&name)?, name)))
-            .collect();
-        sequence::sort(&mut queue);
-        Ok(queue
-            .into_iter()
-            .map(|(_, name)| join(&self.dir, &name))
-            .collect())
+            .filter_map(|name| Some(((self.rival)(&name)?, name)));
+        let queue = in_order(session, &self.dir, rivals.collect()).await?;
+        Ok(queue.into_iter().map(|name| join(&self.dir, &name)).collect())
+    }
+}
+
+/// The children of `dir` with these names in the order of their creation. Some may be missing that are gone by now.
+pub(crate) async fn in_order(
+    session: &Session,
+    dir: &str,
+    mut names: Vec<(i32, String)>,
+) -> Result<Vec<String>> {
+    sequence::sort(&mut names);
+    let in_order = names.partition_point(|(sequence, _)| !sequence::is_exhausted(*sequence));
+    let exhausted = names.split_off(in_order);
+    let mut names: Vec<String> = names.into_iter().map(|(_, name)| name).collect();
+    let mut created = Vec::with_capacity(exhausted.len());
+    for (_, name) in exhausted {
+        let path = join(dir, &name);
+        if let Some(stat) = retry(|| session.client().check_stat(&path)).await? {
+            created.push((stat.czxid, name));
+        }
+    }
+    created.sort_unstable();
+    names.extend(created.into_iter().map(|(_, name)| name));
+    Ok(names)
+}
+
+fn turn(mut queue: Vec<String>, own: &str) -> Turn {
+    match queue.iter().position(|name| name == own) {
+        None => Turn::Absent,
+        Some(0) => Turn::Ours,
+        Some(index) => Turn::Behind(queue.swap_remove(index - 1)),
     }
 }
 
@@ -167,7 +189,9 @@ mod tests {
             prefix: "lock-",
             rival: |name| sequence::of(name, "lock-").or_else(|| sequence::of(name, "__lock__")),
         };
-        queue.turn(children.iter().map(|name| (*name).to_owned()).collect(), own)
+        let mut rivals = queue.rivals(children.iter().map(|name| (*name).to_owned()).collect(), own);
+        sequence::sort(&mut rivals);
+        super::turn(rivals.into_iter().map(|(_, name)| name).collect(), own)
     }
 
     #[test]
@@ -190,15 +214,5 @@ mod tests {
         );
         assert_eq!(turn(&children, "_c_c-lock-0000000002"), Turn::Ours);
         assert_eq!(turn(&children, "_c_x-lock-0000000003"), Turn::Absent);
-    }
-
-    #[test]
-    fn who_came_after_the_overflow_waits_for_who_came_before() {
-        let children = ["_c_b-lock--2147483648", "_c_a-lock-2147483647"];
-        assert_eq!(
-            turn(&children, "_c_b-lock--2147483648"),
-            Turn::Behind("_c_a-lock-2147483647".to_owned())
-        );
-        assert_eq!(turn(&children, "_c_a-lock-2147483647"), Turn::Ours);
     }
 }

@@ -156,7 +156,9 @@ impl InterProcessReadWriteLock {
     /// sequence where the writer's was. It keeps the writer's fencing token.
     ///
     /// # Errors
-    /// When other guards of this write lock live, or it was revoked. The lock is then released with its last guard.
+    /// When other guards of this write lock live, it was revoked, or the sequence of the directory is
+    /// [exhausted](sequence::is_exhausted), so that a place cannot be kept. The lock is then released with its last
+    /// guard.
     pub async fn downgrade(&mut self, guard: WriteGuard) -> Result<ReadGuard> {
         let Some(hold) = Arc::into_inner(guard.hold) else {
             return Err(Error::BadArgument("other guards of this write lock are alive"));
@@ -182,6 +184,11 @@ impl InterProcessReadWriteLock {
 async fn swap(writing: Hold, data: Vec<u8>) -> Result<Hold> {
     let session = writing.session().clone();
     let (dir, name) = split(writing.path());
+    if writer(name).is_none_or(sequence::is_exhausted) {
+        return Err(Error::BadArgument(
+            "the sequence of the lock's directory is exhausted",
+        ));
+    }
     let sequence = name.rsplit_once(WRITE).map_or("", |(_, sequence)| sequence);
     let path = join(dir, &format!("_c_{}-{READ}{sequence}", Uuid::new_v4()));
     let options = CreateMode::Ephemeral.with_acls(session.acls());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zookeeper_client::{CreateMode, Error as ClientError};
 
-use crate::contend::{Place, Queue};
+use crate::contend::{Place, Queue, in_order};
 use crate::error::{Error, Result};
 use crate::hold::Hold;
 use crate::mutex;
@@ -124,8 +124,8 @@ impl InterProcessSemaphore {
             Err(ClientError::NoNode) => Vec::new(),
             children => children?,
         };
-        let names = sequence::sorted(children, "lease-").into_iter();
-        Ok(names.map(|name| join(&self.leases, &name)).collect())
+        let names = in_order(&self.session, &self.leases, numbered(children)).await?;
+        Ok(names.into_iter().map(|name| join(&self.leases, &name)).collect())
     }
 
     /// Waits until fewer than `max_leases` are before ours; `None` when ours was removed.
@@ -141,7 +141,9 @@ impl InterProcessSemaphore {
                 result => result?,
             };
             let all = children.len();
-            let leases = sequence::sorted(children, "lease-");
+            let leases = numbered(children);
+            let others = all - leases.len();
+            let leases = in_order(&self.session, &self.leases, leases).await?;
             let Some(index) = leases.iter().position(|name| *name == own) else {
                 if is_absent {
                     return Ok(None);
@@ -151,7 +153,7 @@ impl InterProcessSemaphore {
                 continue;
             };
             // What is no lease of a kind that we know may be one all the same.
-            let before = index + (all - leases.len());
+            let before = index + others;
             if before >= self.max_leases {
                 watcher.changed().await;
             } else if self.session.disturbance_since(moment).is_none() {
@@ -159,6 +161,13 @@ impl InterProcessSemaphore {
             }
         }
     }
+}
+
+fn numbered(children: Vec<String>) -> Vec<(i32, String)> {
+    let leases = children.into_iter();
+    leases
+        .filter_map(|name| Some((sequence::of(&name, "lease-")?, name)))
+        .collect()
 }
 
 /// One lease of a semaphore. See [`Hold`] for what it offers and what dropping it does.

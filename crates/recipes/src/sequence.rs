@@ -1,10 +1,15 @@
 //! The numbers at the end of sequential names, and the order they stand for.
 //!
-//! A server appends the parent's counter with `%010d`. The counter is a signed 32-bit number that goes on from
-//! 2147483647 to -2147483648, so neither the order of the names nor that of the numbers is the order of creation
-//! for ever. The order here goes around that circle: it begins after the largest gap, which is right as long as
-//! the names present were made within 2^31 creations of each other. Curator and kazoo compare the digits as text
-//! and go wrong at the overflow; before and after it all agree.
+//! A server appends the parent's counter of creations with `%010d`. The counter ends: after 2147483647 the servers,
+//! Java's too, give that number again and again, or negative ones to requests that are in flight together. From
+//! there on names do not tell who came first; the zxid of the creation does (Stat's `czxid`). The locks and elections
+//! of this crate ask for it then; Curator and kazoo do not, and exclude nobody any more. A directory that came so far
+//! is better given up for a new one.
+
+/// Whether a name with this number may not be unique, nor in order.
+pub fn is_exhausted(sequence: i32) -> bool {
+    !(0..i32::MAX).contains(&sequence)
+}
 
 /// The number after the last `marker` in a name, when all that follows is a number as servers write it.
 ///
@@ -27,29 +32,17 @@ pub fn format(sequence: i32) -> String {
     format!("{sequence:010}")
 }
 
-/// Sorts by sequence, oldest first, and by name where sequences are the same.
+/// Sorts by sequence, oldest first, and by name where sequences are the same. Those that are
+/// [exhausted](is_exhausted) come last, in no order that means something.
 pub fn sort<T: AsRef<str>>(names: &mut [(i32, T)]) {
-    // On the circle, as unsigned numbers: the order of creation but for where it begins.
-    let place = |sequence: i32| sequence.cast_unsigned();
-    let mut places: Vec<u32> = names.iter().map(|(sequence, _)| place(*sequence)).collect();
-    places.sort_unstable();
-    let before_first = |index: usize| places[(index + places.len() - 1) % places.len()];
-    let first = (0..places.len())
-        .max_by_key(|index| {
-            let gap = places[*index].wrapping_sub(before_first(*index));
-            // With one place alone the gap is the whole circle; of equal gaps the first counts.
-            (gap, std::cmp::Reverse(*index))
-        })
-        .map_or(0, |index| places[index]);
+    // As unsigned numbers: the negative ones came last.
     names.sort_by(|(a, a_name), (b, b_name)| {
-        let key = |sequence: i32| place(sequence).wrapping_sub(first);
-        key(*a)
-            .cmp(&key(*b))
-            .then_with(|| a_name.as_ref().cmp(b_name.as_ref()))
+        let by_number = a.cast_unsigned().cmp(&b.cast_unsigned());
+        by_number.then_with(|| a_name.as_ref().cmp(b_name.as_ref()))
     });
 }
 
-/// The children whose names have a number after `marker`, oldest first.
+/// The children whose names have a number after `marker`, in the order of [`sort`].
 pub fn sorted(children: Vec<String>, marker: &str) -> Vec<String> {
     let mut numbered: Vec<(i32, String)> = children
         .into_iter()
@@ -119,24 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn the_order_goes_on_over_the_overflow() {
+    fn numbers_that_mean_nothing_come_last() {
         assert_eq!(
-            order(&[i32::MIN + 1, i32::MAX, i32::MIN, i32::MAX - 5]),
-            [i32::MAX - 5, i32::MAX, i32::MIN, i32::MIN + 1]
+            order(&[i32::MIN + 1, i32::MAX, 7, i32::MIN, i32::MAX - 5, 0]),
+            [0, 7, i32::MAX - 5, i32::MAX, i32::MIN, i32::MIN + 1]
         );
-        assert_eq!(order(&[1, -1, 0, -2]), [-2, -1, 0, 1]);
-        assert_eq!(order(&[i32::MAX, 0]), [0, i32::MAX]);
-        assert_eq!(order(&[7]), [7]);
-        assert_eq!(order(&[]), Vec::<i32>::new());
-    }
-
-    #[test]
-    fn any_set_of_numbers_has_one_order() {
-        for _ in 0..200 {
-            let mut numbers: Vec<i32> = (0..20).map(|_| fastrand::i32(..)).collect();
-            let first = order(&numbers);
-            fastrand::shuffle(&mut numbers);
-            assert_eq!(order(&numbers), first);
-        }
+        assert_eq!(
+            [0, 7, i32::MAX - 1, i32::MAX, i32::MIN, -1].map(is_exhausted),
+            [false, false, false, true, true, true]
+        );
     }
 }

@@ -638,3 +638,79 @@ fn a_guard_can_be_dropped_on_any_thread_and_after_its_runtime() {
         children(&direct, "/two").await.is_empty()
     }));
 }
+
+/// A snapshot of a server: `/m` is about to run out of sequences.
+fn snapshot_of_an_old_directory(cversion: i32) -> Vec<u8> {
+    fn string(bytes: &mut Vec<u8>, text: &str) {
+        bytes.extend(i32::try_from(text.len()).unwrap().to_be_bytes());
+        bytes.extend(text.as_bytes());
+    }
+    let mut bytes = b"ZKSN".to_vec();
+    bytes.extend(2_i32.to_be_bytes());
+    bytes.extend((-1_i64).to_be_bytes());
+    // No sessions, no ACLs but the open one, whose key is -1.
+    bytes.extend([0; 8]);
+    for (path, cversion) in [
+        ("", 1),
+        ("/zookeeper", 1),
+        ("/zookeeper/quota", 0),
+        ("/m", cversion),
+    ] {
+        string(&mut bytes, path);
+        bytes.extend(0_i32.to_be_bytes());
+        bytes.extend((-1_i64).to_be_bytes());
+        // czxid, mzxid, ctime, mtime; version, cversion, aversion; owner, pzxid.
+        bytes.extend([0; 32]);
+        bytes.extend([0, cversion, 0].map(i32::to_be_bytes).as_flattened());
+        bytes.extend([0; 16]);
+    }
+    string(&mut bytes, "/");
+    let checksum = adler2::adler32_slice(&bytes);
+    bytes.extend(i64::from(checksum).to_be_bytes());
+    string(&mut bytes, "/");
+    bytes
+}
+
+#[tokio::test]
+async fn the_queue_goes_on_in_order_when_its_sequence_is_exhausted() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("version-2")).unwrap();
+    let snapshot = snapshot_of_an_old_directory(i32::MAX - 1);
+    std::fs::write(dir.path().join("version-2/snapshot.0"), snapshot).unwrap();
+    let data_dir = dir.path().to_owned();
+    let server = oxkeeper_testkit::Server::start_with(|config| config.storage.data_dir = data_dir).unwrap();
+    let session = session_at(server.address(), Duration::from_secs(10)).await;
+    let held = InterProcessMutex::new(&session, "/m")
+        .unwrap()
+        .acquire()
+        .await
+        .unwrap();
+    let mut waiters = Vec::new();
+    for number in 0..6 {
+        let mut waiter = InterProcessMutex::new(&session, "/m").unwrap();
+        waiters.push(tokio::spawn(async move { waiter.acquire().await }));
+        eventually("it waits", async || {
+            children(&session, "/m").await.len() == number + 2
+        })
+        .await;
+    }
+    let queue = InterProcessMutex::new(&session, "/m")
+        .unwrap()
+        .participants()
+        .await
+        .unwrap();
+    // What servers do: the counter stays where it is.
+    // What servers do: the counter stays where it is.
+    assert!(queue[0].ends_with("-2147483646") && queue.len() == 7, "{queue:?}");
+    assert!(
+        queue[1..].iter().all(|path| path.ends_with("-2147483647")),
+        "{queue:?}"
+    );
+    let mut last = held;
+    for (waiter, path) in waiters.into_iter().zip(&queue[1..]) {
+        let token = last.fencing_token();
+        last.release().await.unwrap();
+        last = within("the next", waiter).await.unwrap().unwrap();
+        assert!(last.path() == path && last.fencing_token() > token);
+    }
+}

@@ -22,14 +22,7 @@ pub(crate) fn parse_acl(text: &str) -> Outcome<Vec<Acl>> {
             let (id, letters) = rest
                 .rsplit_once(':')
                 .ok_or_else(|| wrong("does not have the form scheme:id:perm"))?;
-            let mut permission = Permission::NONE;
-            for letter in letters.chars() {
-                let (_, bit) = PERMISSIONS
-                    .into_iter()
-                    .find(|(known, _)| *known == letter)
-                    .ok_or_else(|| wrong("has an unknown permission"))?;
-                permission = permission | bit;
-            }
+            let permission = parse_permissions(letters).ok_or_else(|| wrong("has an unknown permission"))?;
             Ok(Acl::new(permission, AuthId::new(scheme, id)))
         })
         .collect()
@@ -42,6 +35,14 @@ const PERMISSIONS: [(char, Permission); 5] = [
     ('w', Permission::WRITE),
     ('a', Permission::ADMIN),
 ];
+
+/// The permissions of letters, if all of them stand for one.
+pub(crate) fn parse_permissions(letters: &str) -> Option<Permission> {
+    letters.chars().try_fold(Permission::NONE, |all, letter| {
+        let (_, bit) = PERMISSIONS.into_iter().find(|(known, _)| *known == letter)?;
+        Some(all | bit)
+    })
+}
 
 /// The letters of permissions.
 pub(crate) fn permissions_text(permission: Permission) -> String {

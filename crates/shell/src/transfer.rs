@@ -11,9 +11,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use oxkeeper_types::ROOT_PATH;
 use serde_json::{Value, json};
-use zookeeper_client::{Acl, Acls, Client, CreateMode, Error};
+use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error};
 
-use crate::acl::{acl_json, parse_acl};
+use crate::acl::{acl_json, parse_permissions};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, escape, insert_data, json_line};
 use crate::progress::Progress;
@@ -370,9 +370,7 @@ pub(crate) async fn export(
     let (mut znodes, mut count) = (first, 0_u64);
     while !(znodes.is_empty() && source.open.is_empty()) {
         for znode in &znodes {
-            let mut value = json!({ "path": znode.below, "acl": acl_json(&znode.acl) });
-            insert_data(&mut value, &znode.data);
-            sink.line(&value).map_err(failure)?;
+            sink.line(&znode_json(znode)).map_err(failure)?;
         }
         count += znodes.len() as u64;
         progress.add(znodes.len() as u64);
@@ -392,6 +390,12 @@ pub(crate) async fn export(
         return Ok(());
     }
     output.result(&told, &json!({ "path": root, "file": file, "znodes": count }))
+}
+
+fn znode_json(znode: &Znode) -> Value {
+    let mut value = json!({ "path": znode.below, "acl": acl_json(&znode.acl) });
+    insert_data(&mut value, &znode.data);
+    value
 }
 
 /// A line of an export.
@@ -479,14 +483,13 @@ impl<R: BufRead> Reader<R> {
         let entries = value["acl"].as_array().filter(|acl| !acl.is_empty());
         let mut acl = Vec::new();
         for entry in entries.ok_or_else(|| self.wrong("it has no acl"))? {
-            let part = |name: &str| entry[name].as_str().filter(|text| !text.contains(','));
+            let part = |name: &str| entry[name].as_str();
             let (Some(scheme), Some(id), Some(perms)) = (part("scheme"), part("id"), part("perms")) else {
                 return Err(self.wrong("an entry of its acl must have scheme, id and perms"));
             };
-            acl.extend(
-                parse_acl(&format!("{scheme}:{id}:{perms}"))
-                    .map_err(|failure| self.wrong(&failure.message))?,
-            );
+            let permission =
+                parse_permissions(perms).ok_or_else(|| self.wrong("its perms must be letters of cdrwa"))?;
+            acl.push(Acl::new(permission, AuthId::new(scheme, id)));
         }
         self.znodes += 1;
         Ok(Line::Znode(Znode { below, data, acl }))
@@ -544,6 +547,8 @@ pub(crate) async fn import(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HEAD: &str = r#"{"format":"oxkeeper-export","version":1,"root":"/a"}"#;
@@ -592,11 +597,15 @@ mod tests {
         assert!(refused(&[HEAD, &root, &bad_path]).contains("must not have . or .."));
         assert!(refused(&[HEAD, r#"{"path":"","data":"x","acl":[]}"#]).contains("no acl"));
         assert!(
+            refused(&[HEAD, r#"{"path":"","acl":[{"scheme":"a","id":""}],"data":""}"#])
+                .contains("scheme, id and perms")
+        );
+        assert!(
             refused(&[
                 HEAD,
-                r#"{"path":"","acl":[{"scheme":"a,b","id":"","perms":""}],"data":""}"#
+                r#"{"path":"","acl":[{"scheme":"a","id":"","perms":"rx"}],"data":""}"#
             ])
-            .contains("scheme, id and perms")
+            .contains("letters of cdrwa")
         );
         assert!(refused(&[HEAD, &format!(r#"{{"path":"",{OPEN}}}"#)]).contains("data or base64"));
         assert!(refused(&["nonsense"]).contains("not JSON"));
@@ -612,5 +621,37 @@ mod tests {
                 .message
                 .contains("longer than")
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            names in proptest::collection::vec("[a-z ü]{1,9}", 0..9),
+            data in proptest::collection::vec(any::<u8>(), 0..60),
+            id in ".*",
+            letters in proptest::sample::subsequence(vec!['c', 'd', 'r', 'w', 'a'], 0..=5),
+        ) {
+            let permission = parse_permissions(&letters.iter().collect::<String>()).unwrap();
+            let acl = vec![Acl::new(permission, AuthId::new("x509", &id)), Acl::new(permission, AuthId::anyone())];
+            let paths = std::iter::once(String::new()).chain(names.iter().map(|name| format!("/{name}")));
+            let written: Vec<Znode> =
+                paths.map(|below| Znode { below, data: data.clone(), acl: acl.clone() }).collect();
+            let mut lines = vec![HEAD.to_owned()];
+            lines.extend(written.iter().map(|znode| json_line(&znode_json(znode))));
+            lines.push(json!({ "znodes": written.len() }).to_string());
+            let read = read(&lines.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            prop_assert_eq!(read.len(), written.len());
+            for (read, written) in read.iter().zip(&written) {
+                prop_assert_eq!(&read.below, &written.below);
+                prop_assert_eq!(&read.data, &written.data);
+                prop_assert_eq!(&read.acl, &written.acl);
+            }
+        }
+
+        #[test]
+        fn no_file_makes_the_reader_panic(text in "(.|\n){0,200}", data in proptest::collection::vec(any::<u8>(), 0..99)) {
+            let _ = read(&[HEAD, &text]);
+            let _ = Reader::new(data.as_slice());
+        }
     }
 }

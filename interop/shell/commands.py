@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -126,6 +127,32 @@ def lines():
     out, error = shell(stdin="create -e /held x\nget /held\nnot-a-command\nget /gone\n", code=1)
     assert "x\n" in out and "Command not found: not-a-command" in error and "Node does not exist: /gone" in error
     shell("stat", "/held", code=1)
+    _, error = shell(stdin="import - /from\nls /gone\n", code=1)
+    assert "stdin is where commands come from" in error and "Node does not exist: /gone" in error, error
+
+
+def interrupted():
+    """Ctrl-C is heard while a command waits, and while none comes."""
+    for words in (["watch", "/from"], ["import", "-", "/never"], []):
+        waiting = subprocess.Popen(
+            [oxkeeper, "shell", "-server", server, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        if words[:1] == ["watch"]:
+            waiting.stdout.readline()
+        else:
+            deadline = time.monotonic() + 20
+            while not listens(waiting):
+                assert time.monotonic() < deadline, words
+                time.sleep(0.05)
+        waiting.send_signal(signal.SIGINT)
+        same(f"{words} after Ctrl-C", waiting.wait(timeout=20), 130)
+
+
+def listens(process):
+    """Whether a process handles SIGINT by now."""
+    caught = next(line for line in open(f"/proc/{process.pid}/status") if line.startswith("SigCgt"))
+    return int(caught.split()[1], 16) & 1 << (signal.SIGINT - 1) != 0
+
 
 
 subtree()
@@ -135,6 +162,7 @@ moved()
 watched()
 status()
 lines()
+interrupted()
 for path in ("/from", "/copy", "/imported", "/piped"):
     shell("deleteall", path)
 same("all gone", [n for n in as_json("ls", "/")[0]["children"] if n in ("from", "copy", "imported", "piped")], [])

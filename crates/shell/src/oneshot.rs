@@ -1,10 +1,11 @@
 //! `oxkeeper shell`: its own arguments, and the three ways to run: one command, lines from stdin, or a terminal.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
 
 use crate::failure::{EXIT_INTERRUPTED, EXIT_INVALID, Failure, Outcome};
 use crate::output::{Output, escape};
@@ -15,6 +16,9 @@ use crate::session::{ConnectOptions, Events};
 const SERVERS_DEFAULT: &str = "localhost:2181";
 /// The session timeout asked for unless `-timeout` says otherwise, as zkCli.
 const TIMEOUT_MS_DEFAULT: u64 = 30_000;
+
+/// How long a command and its session may take to end after Ctrl-C.
+const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 const USAGE: &str = "\
 Usage: oxkeeper shell [-server host:port[,host:port…][/chroot]] [-timeout ms] [-r] [-waitforconnection]
@@ -174,6 +178,14 @@ pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Opti
     }
 }
 
+/// Ends the process after Ctrl-C when the command, blocked in a file that gives nothing, cannot.
+async fn end_when_stuck() {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        tokio::time::sleep(STUCK_AFTER).await;
+        std::process::exit(i32::from(EXIT_INTERRUPTED));
+    }
+}
+
 fn one_command(runtime: &Runtime, invocation: &Invocation, output: Output) -> u8 {
     runtime.block_on(async {
         // Wrong words need no server.
@@ -187,6 +199,8 @@ fn one_command(runtime: &Runtime, invocation: &Invocation, output: Output) -> u8
             output,
             invocation.events(false),
         );
+        shell.has_stdin = true;
+        tokio::spawn(end_when_stuck());
         let code = match unless_interrupted(shell.run_words(&invocation.command)).await {
             Some(outcome) => exit_code(output, outcome),
             None => EXIT_INTERRUPTED,
@@ -194,6 +208,20 @@ fn one_command(runtime: &Runtime, invocation: &Invocation, output: Output) -> u8
         shell.close().await;
         code
     })
+}
+
+/// The lines of stdin, read by a thread, so that Ctrl-C is heard while none comes. The thread ends with the process.
+fn typed_lines() -> mpsc::Receiver<io::Result<String>> {
+    let (sender, receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in io::stdin().lines() {
+            let is_last = line.is_err();
+            if sender.blocking_send(line).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Runs the lines of stdin; the exit code is that of the last one.
@@ -206,12 +234,18 @@ fn lines(runtime: &Runtime, invocation: &Invocation, output: Output) -> u8 {
         invocation.events(true),
     );
     let mut code = 0;
-    for line in io::stdin().lock().lines() {
-        let line = match line {
-            Ok(line) => line,
-            Err(error) => {
+    let mut typed = typed_lines();
+    loop {
+        let line = match runtime.block_on(unless_interrupted(typed.recv())) {
+            Some(Some(Ok(line))) => line,
+            Some(Some(Err(error))) => {
                 let failure = Failure::new("Input", format!("stdin cannot be read: {error}"));
                 code = exit_code(output, Err(failure.hint("commands are lines of UTF-8")));
+                break;
+            }
+            Some(None) => break,
+            None => {
+                code = EXIT_INTERRUPTED;
                 break;
             }
         };

@@ -57,6 +57,8 @@ pub(crate) struct Shell {
     pub(crate) count: usize,
     /// Set by `quit`.
     pub(crate) quits: bool,
+    /// Whether stdin is for the command to read, rather than where commands come from.
+    pub(crate) has_stdin: bool,
 }
 
 impl Shell {
@@ -71,6 +73,7 @@ impl Shell {
             lines: VecDeque::new(),
             count: 0,
             quits: false,
+            has_stdin: false,
         };
         shell.begin();
         shell
@@ -523,7 +526,13 @@ impl Shell {
                 file,
                 path,
                 if_exists,
-            } => transfer::import(client, output, &file, &checked(path)?, if_exists).await,
+            } => {
+                if file == "-" && !self.has_stdin {
+                    return Err(Failure::new("Usage", "stdin is where commands come from")
+                        .hint("name a file, or run `oxkeeper shell import - PATH` by itself"));
+                }
+                transfer::import(client, output, &file, &checked(path)?, if_exists).await
+            }
             Command::Watch { path, data, count } => watch(client, output, &checked(path)?, data, count).await,
             Command::Close
             | Command::Connect { .. }

@@ -464,7 +464,7 @@ fn round(seed: u64) {
             check_believed(&mut believed, what);
         }
         println!("seed {seed}: {what} ({lock:?}): {} guarded writes", written.len());
-        assert!(written.len() > 10, "{what}: hardly anything happened");
+        assert!(!written.is_empty(), "{what}: hardly anything happened");
     }
     runtime.block_on(async {
         let is_directory = |name: &String| ["locks", "leases"].contains(&name.as_str());

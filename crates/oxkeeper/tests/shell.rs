@@ -137,6 +137,23 @@ fn one_command_prints_its_result_and_ends_with_the_code_of_zkcli() {
 }
 
 #[test]
+fn a_chroot_hides_the_root_and_with_it_quotas() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    done(at, &["create", "/app"]);
+    let inside = &format!("{at}/app");
+    assert_eq!(done(inside, &["create", "/in", "x"]), "Created /in\n");
+    assert_eq!(done(at, &["get", "/app/in"]), "x\n");
+    let (code, said) = refused(inside, &["setquota", "-n", "5", "/in"]);
+    assert!(code == 1 && said.contains("`connect` without /app"), "{said}");
+    assert_eq!(
+        done(inside, &["ls", "-R", "/"]),
+        "/\n/in\n",
+        "nothing was made there"
+    );
+}
+
+#[test]
 fn json_is_one_object_per_line_for_results_and_errors() {
     let server = Server::start().expect("a server starts");
     let at = &server.connect_string();

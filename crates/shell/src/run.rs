@@ -399,6 +399,16 @@ impl Shell {
                 paths.sort();
                 output.result(&name_list(&paths), &json!({ "ephemerals": paths }))
             }
+            Command::ListQuota { .. } | Command::SetQuota { .. } | Command::DelQuota { .. }
+                if client.path() != oxkeeper_types::ROOT_PATH =>
+            {
+                let chroot = escape(client.path());
+                Err(Failure::new(
+                    "BadArguments",
+                    "quotas are kept at the root of the tree, which a chroot hides",
+                )
+                .hint(format!("`connect` without {chroot}, and name the path with it")))
+            }
             Command::ListQuota { path } => {
                 let path = checked(path)?;
                 self.list_quota(client, &path).await
@@ -610,7 +620,7 @@ fn unreachable_servers(error: &Error, servers: &str) -> Failure {
     match error {
         Error::AuthFailed | Error::UnexpectedError(_) => Failure::of(error, servers),
         _ => Failure::new("ConnectionLoss", format!("KeeperErrorCode = ConnectionLoss: no server of {shown} took the session")).hint(
-            format!("is it running, and is the port right? `oxkeeper status -server {shown}` asks each; `connect host:port` tries others"),
+            format!("is it running, with a quorum (or -r for reading), and is the port right? `oxkeeper status -server {shown}` asks each"),
         ),
     }
 }

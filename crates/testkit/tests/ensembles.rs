@@ -1,8 +1,11 @@
 //! What a test may rely on from an ensemble in its process.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Client, ClientError, CreateMode, Ensemble, Error, Standing};
+use oxkeeper_testkit::{Client, ClientError, CreateMode, Ensemble, Error, Session, Standing};
 
 const TIMEOUT_MS: i32 = 10_000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -174,4 +177,97 @@ fn an_ensemble_that_is_cut_off_goes_on_by_itself() {
     let mut client = Client::renew(ensemble.server(3).address(), client.session()).unwrap();
     assert!(ensemble.disconnect_session(client.session().id));
     assert!(client.ping().is_err());
+}
+
+/// Writes one znode after the other through whoever answers, and says which were acknowledged.
+fn write_until(stop: &AtomicBool, ensemble: &Ensemble, writer: usize) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let mut number = 0;
+    while !stop.load(Relaxed) {
+        let id = fastrand::usize(ensemble.ids());
+        // Nobody there, or no answer: another one is tried, with another znode.
+        let session = Session::to_begin(TIMEOUT_MS);
+        let address = ensemble.server(id).address();
+        let Ok(mut client) = Client::renew_within(address, &session, Duration::from_millis(500)) else {
+            continue;
+        };
+        while !stop.load(Relaxed) {
+            number += 1;
+            match client.create(&format!("/{writer}-{number}"), b"", CreateMode::Persistent) {
+                Ok((path, _)) => {
+                    acknowledged.push(path);
+                    // Every restart reads the whole log.
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Err(_) => break,
+            }
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn what_is_acknowledged_survives_kills_pauses_and_cuts_in_any_order() {
+    let ensemble = Ensemble::start(3).unwrap();
+    let stop = AtomicBool::new(false);
+    let acknowledged: Vec<String> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                scope.spawn({
+                    let (stop, ensemble) = (&stop, &ensemble);
+                    move || write_until(stop, ensemble, writer)
+                })
+            })
+            .collect();
+        for _ in 0..30 {
+            let server = ensemble.server(fastrand::usize(ensemble.ids()));
+            match fastrand::u8(..4) {
+                0 => server.restart().unwrap(),
+                1 => {
+                    server.kill().unwrap();
+                    ensemble.wait_for_leader().unwrap();
+                    server.restart().unwrap();
+                }
+                2 => {
+                    server.pause().unwrap();
+                    thread::sleep(Duration::from_millis(fastrand::u64(1..50)));
+                    match fastrand::bool() {
+                        true => server.resume(),
+                        false => server.restart().unwrap(),
+                    }
+                }
+                _ => {
+                    server.cut();
+                    thread::sleep(Duration::from_millis(fastrand::u64(1..50)));
+                    server.heal();
+                }
+            }
+            ensemble.wait_for_leader().unwrap();
+        }
+        stop.store(true, Relaxed);
+        writers
+            .into_iter()
+            .flat_map(|writer| writer.join().unwrap())
+            .collect()
+    });
+    assert!(acknowledged.len() > 30, "only {}", acknowledged.len());
+    for server in ensemble.servers() {
+        server.restart().unwrap();
+    }
+    ensemble.wait_for_leader().unwrap();
+    for id in ensemble.ids() {
+        let mut client = connect(&ensemble, id);
+        client.sync("/").unwrap();
+        let found = client.children("/", false).unwrap().0;
+        let found: BTreeSet<String> = found.into_iter().map(|name| format!("/{name}")).collect();
+        let lost: Vec<&String> = acknowledged
+            .iter()
+            .filter(|path| !found.contains(*path))
+            .collect();
+        assert!(
+            lost.is_empty(),
+            "server {id} lost {lost:?} of {}",
+            acknowledged.len()
+        );
+    }
 }

@@ -85,8 +85,8 @@ impl PersistentNode {
         PersistentNode::start(keeper, path, Wanted::Data(data.into()), false)
     }
 
-    /// As [`PersistentNode::new`], but whatever is at the path is deleted. For paths that belong to one value alone,
-    /// such as those with a UUID.
+    /// As [`PersistentNode::new`], but what is at the path when a session begins is deleted. For paths that belong to
+    /// one value alone, such as those with a UUID.
     ///
     /// # Errors
     /// When it is not a path.
@@ -254,6 +254,8 @@ impl Placer {
     async fn keep(&mut self, session: &Session) -> Result<()> {
         let client = session.client();
         let path = &self.path;
+        // Once in a session, so that two who take over from each other do not go on for ever.
+        let mut takes_over = self.takes_over;
         loop {
             let wanted = self.wanting.borrow_and_update().clone();
             let Wanted::Data(data) = &wanted else {
@@ -276,13 +278,14 @@ impl Placer {
             };
             let owner = SessionId(stat.ephemeral_owner);
             if owner == session.id() && found == *data {
+                takes_over = false;
                 self.placing.send_replace(Placement::Placed(stat));
             } else if owner == session.id() {
                 match retry(|| client.set_data(path, data, None)).await {
                     Ok(_) | Err(ClientError::NoNode) => continue,
                     Err(error) => return Err(error.into()),
                 }
-            } else if self.takes_over || self.own.contains(&owner) {
+            } else if takes_over || self.own.contains(&owner) {
                 match retry(|| client.delete(path, Some(stat.version))).await {
                     Ok(()) | Err(ClientError::NoNode | ClientError::BadVersion) => continue,
                     Err(error) => return Err(error.into()),

@@ -172,11 +172,18 @@ async fn a_persistent_node_waits_for_the_path_unless_it_takes_over() {
         three.session().client().get_data("/vip").await.unwrap().0,
         b"three"
     );
-    let placement = second.placement_other_than(&Placement::Absent);
-    assert!(!matches!(
-        within("the second knows", placement).await,
-        Placement::Refused(_)
-    ));
+    eventually("the second waits again", async || {
+        matches!(second.placement(), Placement::Occupied(_))
+    })
+    .await;
+    // Both take over: the one that came last has it.
+    let fourth = PersistentNode::taking_over(&one, "/vip", "four").unwrap();
+    let stat = within("the fourth takes it", fourth.placed()).await.unwrap();
+    eventually("the third waits", async || {
+        third.placement() == Placement::Occupied(stat)
+    })
+    .await;
+    assert_eq!(fourth.placement(), Placement::Placed(stat));
 }
 
 #[tokio::test]

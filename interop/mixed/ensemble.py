@@ -35,6 +35,8 @@ COMMON = {
 }
 # What Java reads from JVM flags only, Oxkeeper in zoo.cfg.
 JVM_ONLY = {"znode.container.checkIntervalMs": 300, "znode.container.maxPerMinute": 100000}
+# The same, of which an ensemble may say what they are.
+JVM_ONLY_SETTINGS = ("readonlymode.enabled",)
 
 LIBC = ctypes.CDLL(None)
 JAVA, OXKEEPER = "java", "oxkeeper"
@@ -121,7 +123,8 @@ class Member:
         expect(self.process is None, f"{self} runs already")
         config = self.directory / "zoo.cfg"
         if self.kind == JAVA:
-            flags = [f"-D{key}={value}" for key, value in JVM_ONLY.items()]
+            only = JVM_ONLY | {key: self.settings[key] for key in JVM_ONLY_SETTINGS if key in self.settings}
+            flags = [f"-D{key}={value}" for key, value in only.items()]
             command = java(self.release, "-Dzookeeper.log=INFO", "-Dzookeeper.log.learners=DEBUG", *flags,
                            "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config))
         else:

@@ -11,6 +11,7 @@ import checks
 import migration
 import reconfiguration as reconfig
 import roles
+import settings
 import succession
 import synchronisation
 from ensemble import JAVA, Ensemble
@@ -148,6 +149,60 @@ def reconfiguration(suite):
         checks.expect_same_logs(ensemble)
 
 
+def local_sessions(suite):
+    """Sessions that one server alone knows; led by Java, then by ours."""
+    for upgrading in (True, False):
+        for ours, java in (((1, 2), (3,)), ((3,), (1, 2))):
+            with suite.ensemble(ours, java, localSessionsEnabled="true",
+                                localSessionsUpgradingEnabled=str(upgrading).lower()) as ensemble:
+                ensemble.start_led_by(3)
+                settings.local_sessions(ensemble, upgrading)
+                suite.say(f"local sessions: {ensemble[3]} leads, upgrading {upgrading}")
+
+
+def read_only_mode(suite):
+    """Ours are left alone by a majority of Java's and by one of Java's and one of ours."""
+    for ours, java in (((1, 2), (3,)), ((2,), (1, 3))):
+        with suite.ensemble(ours, java, **{"readonlymode.enabled": "true"}) as ensemble:
+            ensemble.start()
+            for sid in ours:
+                settings.read_only(ensemble, ensemble[sid])
+                suite.say(f"{ensemble[sid]} read alone")
+
+
+def groups_and_weights(suite):
+    """A server of each kind outweighs two of the other."""
+    weights = {"group.1": "1:2:3", "weight.1": 1, "weight.2": 1, "weight.3": 3}
+    for ours, java in (((1, 2), (3,)), ((3,), (1, 2))):
+        with suite.ensemble(ours, java, **weights) as ensemble:
+            ensemble.start()
+            settings.weights(ensemble, ensemble[3], suite.say)
+    apart = {"group.1": "1", "group.2": "2", "group.3": "3"}
+    with suite.ensemble((1, 2), (3,), **apart) as ensemble:
+        ensemble.start()
+        leader = ensemble.leader()
+        leader.kill()
+        ensemble.leader()
+        ensemble.start(leader.sid)
+        checks.expect_same_trees(ensemble)
+        suite.say("three groups of one each: two of them decide")
+
+
+def without_data(suite):
+    """db.autocreate=false: members that lost their data wait for who has it; of either kind."""
+    for ours, java in (((1, 2), (3,)), ((1,), (2, 3))):
+        with suite.ensemble(ours, java) as ensemble:
+            ensemble.start()
+            for member in ensemble:
+                member.settings = member.settings | {"db.autocreate": "false"}
+                member.configure()
+            ensemble.stop()
+            ensemble.start()
+            blank = next(ensemble[sid] for sid in (*ours, *java) if ensemble[sid].mode() != "leader")
+            settings.without_data(ensemble, blank)
+            suite.say(f"{blank} lost its data, then it and another, and took it from who had it")
+
+
 def migration_of_one(suite):
     with suite.ensemble(ours=(), java=(1, 2, 3)) as ensemble:
         ensemble.start()
@@ -167,7 +222,7 @@ def large_trees(suite, znodes=50_000):
 SCENARIOS = {scenario.__name__: scenario for scenario in (
     java_leads, java_leads_briefly, ours_leads, ours_leads_briefly, java_is_the_minority, large_trees,
     leaders_killed_briefly, leaders_killed_often, leaders_paused, migration_and_back, migration_of_dynamic,
-    migration_of_one, reconfiguration)}
+    migration_of_one, reconfiguration, local_sessions, read_only_mode, groups_and_weights, without_data)}
 BEGUN = time.monotonic()
 
 

@@ -197,6 +197,8 @@ pub(crate) enum Step {
     Forwarded { cxid: i32 },
     /// The end of a session that only this server knows: no txn, but in the order of requests.
     LocalClose,
+    /// A request that a learner refuses by itself, in its turn.
+    Refused { code: ErrorCode },
 }
 
 /// The writing side of one server.
@@ -456,6 +458,10 @@ impl ServerCore {
         };
         if self.proposes() {
             self.propose(now, session, cxid, request, identities, Some(client));
+        } else if let WriteRequest::Invalid(code @ ErrorCode::EphemeralOnLocalSession) = request {
+            // The leader does not know the session, and a Java leader would say that it has expired.
+            self.enqueue(Step::Refused { code }, session, Some(client));
+            self.apply_through(now, Zxid::ZERO);
         } else if let Some(ForwardBody { op, bytes }) = body {
             self.forward(session, cxid, op, &bytes, identities, Some(client));
         }
@@ -655,7 +661,7 @@ impl ServerCore {
             Step::Txn { header, .. } => header.zxid <= committed,
             Step::Sync { .. } => self.answers_syncs(),
             Step::LearnerSync { .. } => true,
-            Step::LocalClose => true,
+            Step::LocalClose | Step::Refused { .. } => true,
             Step::Forwarded { .. } => false,
         };
         if is_ready { self.take_step() } else { None }
@@ -684,6 +690,12 @@ impl ServerCore {
             Step::Txn { header, txn, digest } => self.apply(replica, header, txn, digest, client.clone()),
             Step::LearnerSync { link } => self.answer_learner_sync(link),
             Step::LocalClose => self.finish_local_close(replica, session, client.clone()),
+            Step::Refused { code } => {
+                if let Some(client) = client.clone() {
+                    let (zxid, outcome) = (replica.last_processed, Outcome::Failed(code));
+                    self.deliver_later(client, Delivery::Outcome { zxid, outcome });
+                }
+            }
             Step::Forwarded { .. } => unreachable!("a forwarded request ends with the txn it became"),
             Step::Sync { xid, path } => {
                 let mut frames = Vec::new();

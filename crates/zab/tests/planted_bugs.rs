@@ -29,6 +29,9 @@ const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
     (PlantedBug::LeadWithoutQuorum, 50),
     (PlantedBug::VoteKeepsOldEpoch, 10),
     (PlantedBug::NewLeaderBeforeSnapshotSent, 20),
+    (PlantedBug::OldQuorumReconfigures, 50),
+    (PlantedBug::NextConfigurationForgotten, 50),
+    (PlantedBug::ProposedConfigurationTold, 300),
 ];
 
 #[test]

@@ -5,8 +5,8 @@ mod driver;
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, settings, written, z};
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action, CloseReason, Event, LearnerView, LinkId, Message, NOTIFICATION_VERSION, Notification, PeerFault,
-    PeerState, Reason, SyncMethod, Vote, Write, WriteId,
+    Action, CloseReason, Event, LearnerView, LinkId, Message, NO_HISTORY, NOTIFICATION_VERSION, Notification,
+    PeerFault, PeerState, Reason, SyncMethod, Vote, Write, WriteId,
 };
 
 /// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
@@ -652,6 +652,88 @@ fn connections_that_do_not_tell_who_they_are_are_few_and_go_in_time() {
     let others = [102, 103, 104].map(|link| Action::CloseLink(LinkId(link), CloseReason::TooLate));
     assert_eq!(closed, others, "after initLimit");
     assert_eq!(leader.zab.learners().count(), 1, "the follower stays");
+}
+
+#[test]
+fn a_server_without_data_votes_for_nobody_and_takes_over_what_its_leader_has() {
+    let mut server = Server::start(1, recovered(0, &[], NO_HISTORY), &[]);
+    let looking = |from: i64| Event::Notification {
+        from: ServerId(from),
+        notification: Notification {
+            state: PeerState::Looking,
+            vote: Vote {
+                leader: ServerId(3),
+                zxid: z(4, 1),
+                peer_epoch: 4,
+            },
+            election_epoch: 1,
+            version: NOTIFICATION_VERSION,
+        },
+    };
+    for from in [2, 3] {
+        let answers = server.tell(looking(from));
+        assert!(
+            !answers
+                .iter()
+                .any(|action| matches!(action, Action::ConnectToLeader { .. })),
+            "{answers:?}"
+        );
+    }
+    let link = server.find_leader();
+    server.hear(link, Message::LeaderInfo { epoch: 5 });
+    let promised = sent(&server.settle_disk());
+    assert_eq!(
+        promised,
+        [Message::AckEpoch {
+            last_zxid: NO_HISTORY,
+            current_epoch: Some(0)
+        }]
+    );
+    // Whatever it is sent, it begins at the very beginning, with a snapshot of nothing.
+    server.hear(link, Message::Diff(z(4, 1)));
+    server.hear(link, Message::Proposal(entry(z(4, 1))));
+    server.hear(link, Message::Commit(z(4, 1)));
+    let configuration = None;
+    let writes = written(&server.hear(
+        link,
+        Message::NewLeader {
+            epoch: 5,
+            configuration,
+        },
+    ));
+    assert_eq!(
+        writes,
+        [Write::Install {
+            snapshot: None,
+            zxid: Zxid::ZERO,
+            entries: vec![entry(z(4, 1))]
+        }]
+    );
+}
+
+#[test]
+fn two_servers_without_data_do_not_elect_each_other() {
+    let mut settings = settings(1, &[]);
+    settings.election_settle_ms = 0;
+    let mut server = Server::start_with(settings, recovered(0, &[], NO_HISTORY));
+    let vote = Vote {
+        leader: ServerId(1),
+        zxid: NO_HISTORY,
+        peer_epoch: 0,
+    };
+    for from in [2, 3] {
+        server.tell(Event::Notification {
+            from: ServerId(from),
+            notification: Notification {
+                state: PeerState::Looking,
+                vote,
+                election_epoch: 1,
+                version: NOTIFICATION_VERSION,
+            },
+        });
+    }
+    server.wait_ms(100);
+    assert_eq!(server.zab.state(), PeerState::Looking);
 }
 
 #[test]

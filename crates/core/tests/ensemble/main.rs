@@ -378,6 +378,22 @@ fn a_local_session_expires_at_its_own_server() {
 }
 
 #[test]
+fn a_local_session_that_may_not_become_global_hears_so_from_its_own_server_in_order() {
+    let mut world = World::with(3, 0, |settings| settings.local_sessions = true);
+    for at in [world.leader(), world.follower(0)] {
+        let client = world.connect(at);
+        let path = format!("/of{at}");
+        world.hold(world.leader());
+        world.ask(client, &create(&path));
+        world.ask(client, &ephemeral(&format!("{path}/e")));
+        world.ask(client, &get("/"));
+        world.release();
+        let answers = world.take(client);
+        assert!(answers.starts_with(&format!("1={path} 2:-120 3")), "{answers}");
+    }
+}
+
+#[test]
 fn a_local_session_becomes_global_with_its_first_ephemeral() {
     let mut world = World::with(3, 0, |settings| {
         settings.local_sessions = true;

@@ -101,6 +101,36 @@ async fn an_atomic_long_counts_every_change_once() {
 }
 
 #[tokio::test]
+async fn an_atomic_long_that_is_always_too_late_takes_its_lock() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (slow, fast) = (keeper(proxy.address()).await, keeper(server.address()).await);
+    let long = AtomicLong::new(&slow, "/long")
+        .unwrap()
+        .with_lock("/lock")
+        .unwrap();
+    long.set(0).await.unwrap();
+    proxy.fault_always(
+        |frame| frame.is_reply(OpCode::GetData) && frame.is_below("/long"),
+        Fault::Delay(Duration::from_millis(20)),
+    );
+    let adding = tokio::spawn(async move { long.add(1).await });
+    let others = AtomicLong::new(&fast, "/long").unwrap();
+    let mut added = 0;
+    while children(&fast.session(), "/lock").await.is_empty() {
+        assert!(
+            !adding.is_finished(),
+            "it was never too late, or did not take its lock"
+        );
+        added = others.add(1).await.unwrap();
+    }
+    assert_eq!(
+        within("its turn comes", adding).await.unwrap().unwrap(),
+        added + 1
+    );
+}
+
+#[tokio::test]
 async fn unique_ids_are_unique_over_values_cuts_and_sessions() {
     let server = Server::start();
     let proxy = Proxy::start(server.address());
@@ -292,6 +322,35 @@ async fn an_item_is_taken_in_order_and_again_when_its_consumer_dies_or_lets_go()
         eventually("nothing stays", async || children(&client, dir).await.is_empty()).await;
     }
     eventually("no watch stays", async || server.watches() == 0).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_item_gets_it_after_a_cut_and_in_the_next_session() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (one, two) = (keeper(proxy.address()).await, keeper(server.address()).await);
+    let queue = Arc::new(DistributedQueue::new(&one, "/q").unwrap());
+    let other = DistributedQueue::new(&two, "/q").unwrap();
+    let take = || {
+        let queue = Arc::clone(&queue);
+        tokio::spawn(async move { queue.take().await })
+    };
+    let taking = take();
+    eventually("it waits", async || proxy.requests(OpCode::GetChildren) >= 2).await;
+    proxy.cut();
+    other.put(b"a").await.unwrap();
+    proxy.heal();
+    let item = within("after a cut", taking).await.unwrap().unwrap();
+    assert_eq!(item.data(), b"a");
+    item.complete().await.unwrap();
+
+    let taking = take();
+    expire(&server, &one).await;
+    other.put(b"b").await.unwrap();
+    let item = within("in the next session", taking).await.unwrap().unwrap();
+    assert_eq!(item.data(), b"b");
+    assert_eq!(item.session().id(), one.session().id());
+    item.complete().await.unwrap();
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@
 //!
 //! # Rules that hold for all
 //! Everything runs on Tokio, no user code runs on the client's own task, and every future can be dropped at every
-//! point: what it made in the ensemble is then removed in the background.
+//! point: what it made in the ensemble is then removed in the background. What is held ends with its session and
+//! takes a [`Session`]; what goes on with the next one takes a [`SessionKeeper`].
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -32,7 +32,8 @@ pub struct Versioned<T> {
 /// **Failure.** Lost connections and sessions are survived: a value outlives them. With a session lost in the
 /// middle of a write, the write fails, and may be done or not.
 ///
-/// **Layout**: the bytes at `{path}`, as Curator's `SharedValue`.
+/// **Layout**: the bytes at `{path}`, as Curator's `SharedValue`; an ephemeral below it while a
+/// [`try_set`](SharedValue::try_set) is under way.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {

@@ -261,27 +261,32 @@ async fn each_strategy_balances_as_it_says() {
 async fn what_fails_is_left_out_for_a_while_and_what_is_no_instance_for_good() {
     let server = Server::start();
     let keeper = keeper(server.address()).await;
-    let time = Duration::from_millis(300);
-    let provider = provider(&keeper, &["a", "b"], Balance::RoundRobin).await;
-    let provider = provider.with_down_policy(DownPolicy { errors: 2, time });
-    let fail = |id: &str| loop {
+    let fail = |provider: &ServiceProvider, id: &str| loop {
         let picked = provider.pick().unwrap();
         if picked.id == id {
             return picked.failed();
         }
     };
-    fail("a");
-    assert_eq!(shares(&provider, 4).len(), 2);
-    fail("a");
+    let time = Duration::from_secs(2);
+    let forgets = provider(&keeper, &["a", "b"], Balance::RoundRobin).await;
+    let forgets = forgets.with_down_policy(DownPolicy { errors: 2, time });
+    fail(&forgets, "a");
+    assert_eq!(shares(&forgets, 4).len(), 2);
+    fail(&forgets, "a");
+    assert_eq!(shares(&forgets, 4), BTreeMap::from([("b".to_owned(), 4)]));
+
+    let provider = provider(&keeper, &["a", "b"], Balance::RoundRobin).await;
+    for id in ["a", "b", "a"] {
+        fail(&provider, id);
+    }
     assert_eq!(shares(&provider, 4), BTreeMap::from([("b".to_owned(), 4)]));
-    fail("b");
-    fail("b");
+    fail(&provider, "b");
     assert_eq!(
         shares(&provider, 4).len(),
         2,
         "when all have failed, all are tried"
     );
-    eventually("its time is over", async || shares(&provider, 4).len() == 2).await;
+    eventually("its time is over", async || shares(&forgets, 4).len() == 2).await;
 
     let client = keeper.session();
     client

@@ -103,31 +103,32 @@ async fn an_atomic_long_counts_every_change_once() {
 #[tokio::test]
 async fn an_atomic_long_that_is_always_too_late_takes_its_lock() {
     let server = Server::start();
-    let proxy = Proxy::start(server.address());
-    let (slow, fast) = (keeper(proxy.address()).await, keeper(server.address()).await);
-    let long = AtomicLong::new(&slow, "/long")
+    let keeper = keeper(server.address()).await;
+    let long = AtomicLong::new(&keeper, "/long")
         .unwrap()
         .with_lock("/lock")
         .unwrap();
     long.set(0).await.unwrap();
-    proxy.fault_always(
-        |frame| frame.is_reply(OpCode::GetData) && frame.is_below("/long"),
-        Fault::Delay(Duration::from_millis(20)),
-    );
-    let adding = tokio::spawn(async move { long.add(1).await });
-    let others = AtomicLong::new(&fast, "/long").unwrap();
-    let mut added = 0;
-    while children(&fast.session(), "/lock").await.is_empty() {
-        assert!(
-            !adding.is_finished(),
-            "it was never too late, or did not take its lock"
-        );
-        added = others.add(1).await.unwrap();
-    }
-    assert_eq!(
-        within("its turn comes", adding).await.unwrap().unwrap(),
-        added + 1
-    );
+    let mut other = oxkeeper_testkit::Client::connect(server.address(), 10_000).unwrap();
+    let mut has_lock = Vec::new();
+    let update = long.update(|value| {
+        // Between the read and the write; the first time with the lock too.
+        let is_locked = other
+            .children("/lock", false)
+            .is_ok_and(|(contenders, _)| !contenders.is_empty());
+        has_lock.push(is_locked);
+        if has_lock.iter().filter(|has| **has).count() < 2 {
+            other.set("/long", &(value + 1).to_be_bytes(), -1).unwrap();
+        }
+        Some(value + 1)
+    });
+    let (before, after) = within("its turn comes", update).await.unwrap();
+    assert_eq!((before, after), (11, 12));
+    assert_eq!(has_lock, [[false; 10].as_slice(), &[true; 2]].concat());
+    eventually("the lock is free", async || {
+        children(&keeper.session(), "/lock").await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ use oxkeeper_recipes::{
     Cache, CacheLimits, CacheState, Change, Error, Nodes, Scope, Session, Update, Updates,
 };
 use oxkeeper_testkit::{Fault, OpCode};
+use zookeeper_client::{Acls, CreateMode};
 
 use crate::support::{PERSISTENT, Proxy, Server, eventually, within};
-use crate::{expire, keeper};
+use crate::{expire, keeper, keeper_of};
 
 async fn create(session: &Session, path: &str, data: &str) {
     session
@@ -308,4 +309,32 @@ async fn a_cache_ends_where_its_limits_are() {
         within("it does not fit", at_once.ready()).await,
         Err(Error::TooLarge(_))
     ));
+}
+
+#[tokio::test]
+async fn a_silent_connection_makes_a_cache_stale_and_what_may_not_be_read_is_left_out() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let writer = server.session().await;
+    create(&writer, "/t", "").await;
+    create(&writer, "/t/open", "").await;
+    writer.client().auth("digest", b"user:secret").await.unwrap();
+    let closed = CreateMode::Persistent.with_acls(Acls::creator_all());
+    writer.client().create("/t/closed", b"", &closed).await.unwrap();
+    let keeper = keeper_of(&proxy.address().to_string(), Duration::from_millis(1500)).await;
+    let cache = Cache::new(&keeper, "/t", Scope::Tree).unwrap();
+    within("the first state", cache.ready()).await.unwrap();
+    eventually("it is current", async || cache.state() == CacheState::Current).await;
+    assert_eq!(cache.all().into_keys().collect::<Vec<_>>(), ["/t", "/t/open"]);
+    proxy.stall();
+    eventually("it knows that it is stale", async || {
+        cache.state() == CacheState::Stale
+    })
+    .await;
+    set(&writer, "/t/open", "new").await;
+    proxy.heal();
+    eventually("it follows", async || {
+        cache.state() == CacheState::Current && cache.get("/t/open").is_some_and(|node| node.data == b"new")
+    })
+    .await;
 }

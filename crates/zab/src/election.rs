@@ -28,6 +28,9 @@ use crate::vote::{NOTIFICATION_VERSION, Notification, PeerState, Vote};
 /// No ensemble lives through more rounds; who tells of one is not believed, so that the count cannot run over.
 const ROUND_MAX: i64 = i64::MAX / 2;
 
+/// Servers that do not vote of which it is remembered that they were answered; then all are forgotten.
+const STRANGERS_ANSWERED_MAX: usize = 64;
+
 /// How the election ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Elected {
@@ -67,6 +70,8 @@ struct Round {
     received: BTreeMap<ServerId, Notification>,
     /// The votes of those who follow or lead, of any round.
     settled: BTreeMap<ServerId, Notification>,
+    /// The round in which each server that does not vote was answered last.
+    answered: BTreeMap<ServerId, i64>,
     interval_ms: u64,
 }
 
@@ -110,6 +115,7 @@ impl Election {
             proposal: own,
             received: BTreeMap::new(),
             settled: BTreeMap::new(),
+            answered: BTreeMap::new(),
             interval_ms: self.interval_min_ms,
         });
         timers.stop(Timer::ElectionSettle);
@@ -168,8 +174,9 @@ impl Election {
             return None;
         }
         if !self.configurations.is_voter(from) {
-            // Only who looks is answered: two servers that do not vote would answer each other for ever.
-            if notification.state == PeerState::Looking {
+            // Only who looks is answered: two servers that do not vote would answer each other for ever. So would two
+            // that look and of which one takes the other for a voter, because the round of the answer may be old.
+            if notification.state == PeerState::Looking && self.may_answer_stranger(from, &notification) {
                 out.push((from, self.outcome_notification(state, self.logical_clock)));
             }
             return None;
@@ -186,6 +193,18 @@ impl Election {
             PeerState::Observing => None,
         }
         .map(|elected| self.finish(elected, timers))
+    }
+
+    /// Whether a server that does not vote is answered: while this one looks too, once in each of its rounds.
+    fn may_answer_stranger(&mut self, from: ServerId, notification: &Notification) -> bool {
+        let Some(round) = &mut self.round else {
+            return true;
+        };
+        if round.answered.len() >= STRANGERS_ANSWERED_MAX {
+            round.answered.clear();
+        }
+        let before = round.answered.insert(from, notification.election_epoch);
+        before != Some(notification.election_epoch)
     }
 
     fn handle_looking(

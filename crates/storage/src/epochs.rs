@@ -43,21 +43,12 @@ impl EpochFile {
 ///
 /// The log may be ahead of `currentEpoch`: a server died after it had logged the first txns of an epoch and before it
 /// saved the epoch. Its history is a prefix of the leader's of that epoch, and the lower epoch only weakens its vote,
-/// so it may start. (Java refuses.) The promise is never below what the log shows to have been promised.
+/// so it may start. (Java refuses, unless it finds the new value in `currentEpoch.tmp`. That file is not looked at here:
+/// nobody was told of an epoch before it was renamed, and it may be from an attempt of long ago.) The promise is never
+/// below what the log shows to have been promised.
 pub(crate) fn load(disk: &dyn Disk, last_zxid: Zxid) -> Result<Epochs, StorageError> {
     let of_zxid = last_zxid.epoch();
-    let mut current = load_or_make(disk, EpochFile::Current, of_zxid)?;
-    if of_zxid > current {
-        // Java may have died between writing the new value and renaming it; or while writing, and then there is none.
-        let unfinished = match read_epoch(disk, &in_version_dir("currentEpoch.tmp")) {
-            Err(StorageError::Refused { .. }) => None,
-            read => read?,
-        };
-        if let Some(epoch) = unfinished.filter(|&epoch| epoch >= of_zxid) {
-            save(disk, EpochFile::Current, epoch)?;
-            current = epoch;
-        }
-    }
+    let current = load_or_make(disk, EpochFile::Current, of_zxid)?;
     let promised = current.max(of_zxid);
     let mut accepted = load_or_make(disk, EpochFile::Accepted, promised)?;
     if accepted < current {

@@ -177,7 +177,15 @@ impl Election {
             // Only who looks is answered: two servers that do not vote would answer each other for ever. So would two
             // that look and of which one takes the other for a voter, because the round of the answer may be old.
             if notification.state == PeerState::Looking && self.may_answer_stranger(from, &notification) {
-                out.push((from, self.outcome_notification(state, self.logical_clock)));
+                // While it looks, with its vote of this round: with an older one, of this round's number, the stranger
+                // would keep alive a leader that is gone, because others may take the stranger for a voter.
+                out.push((
+                    from,
+                    match self.round {
+                        Some(_) => self.proposal_notification(),
+                        None => self.outcome_notification(state, self.logical_clock),
+                    },
+                ));
             }
             return None;
         }

@@ -265,6 +265,16 @@ fn an_observers_question_is_answered_in_the_round_of_the_clock_and_never_counted
 }
 
 #[test]
+fn a_stranger_hears_the_vote_of_this_round_and_not_how_the_last_election_ended() {
+    let mut one = elector(1, 3);
+    one.election.outcome = vote(2, 8, 3);
+    one.start(7, 2, 0);
+    one.sent();
+    assert_eq!(one.hear(9, looking(Vote::NONE, 1), 1), None);
+    assert_eq!(one.sent(), [(9, looking(vote(2, 7, 1), 1))]);
+}
+
+#[test]
 fn a_settled_server_answers_who_looks_with_its_outcome() {
     let mut one = elector(1, 1);
     one.start(7, 2, 0);

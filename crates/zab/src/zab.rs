@@ -538,9 +538,12 @@ impl Zab {
                 Ok(())
             }
             Event::ElectionPeerConnected { peer } => {
-                let mut out = Outbox::new();
-                self.election.handle_connected(peer, &mut out);
-                self.send_notifications(out);
+                // Who settles may have a round left behind: a new one begins when all is written.
+                if matches!(self.role, Role::Looking) {
+                    let mut out = Outbox::new();
+                    self.election.handle_connected(peer, &mut out);
+                    self.send_notifications(out);
+                }
                 Ok(())
             }
             Event::LearnerConnected { link } => self.handle_learner_connected(link),

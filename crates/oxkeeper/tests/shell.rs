@@ -404,7 +404,7 @@ fn what_only_reads_goes_on_after_a_cut_connection() {
         &["tree", "/tree"],
         &["export", "-", "/tree"],
     ];
-    let operations = [OpCode::GetChildren, OpCode::GetChildren2, OpCode::GetAcl];
+    let operations = [OpCode::GetChildren2, OpCode::GetChildren2, OpCode::GetAcl];
     for (words, op) in commands.into_iter().zip(operations) {
         let mut seen = 0;
         let in_the_middle = move |frame: &Frame<'_>| {
@@ -415,6 +415,357 @@ fn what_only_reads_goes_on_after_a_cut_connection() {
         assert_eq!(done(cut, words), done(direct, words), "{words:?}");
         assert_eq!(hits.count(), 1, "{words:?} was cut off once");
     }
+}
+
+/// Lines that are typed, and what the last line of the answer has. `#` is the root of all of them.
+const EVERY_COMMAND: &[(&str, &str)] = &[
+    ("create # root", "Created #"),
+    ("create -s #/n-", "Created #/n-00000000"),
+    ("create -e #/mine x", "Created #/mine"),
+    ("create -c #/box", "Created #/box"),
+    ("set #/mine y", ""),
+    ("get #/mine", "y"),
+    ("get -s #", "numChildren = 3"),
+    ("stat #/mine", "numChildren = 0"),
+    ("ls #", "[box, mine, n-00000000"),
+    ("ls -R #/mine", "#/mine"),
+    ("getEphemerals #", "[#/mine]"),
+    ("getAllChildrenNumber #", "3"),
+    ("setAcl #/box world:anyone:cdrwa", ""),
+    ("setAcl -R # world:anyone:cdrwa", ""),
+    ("getAcl #", ": cdrwa"),
+    ("setquota -n 1000 #/box", ""),
+    ("listquota #/box", "Output stat for #/box count=1,bytes=0"),
+    ("delquota #/box", ""),
+    ("addauth digest me:secret", ""),
+    ("whoami", "digest: me"),
+    ("sync #", "Sync is OK"),
+    ("config", "server.1=127.0.0.1:"),
+    ("reconfig -remove 9", "Reconfig is disabled"),
+    ("tree #/mine", "#/mine (1 bytes, ephemeral)"),
+    ("cp #/box #/copy", "copied 1 znodes to #/copy"),
+    (
+        "export -f DIR/file #/box",
+        "exported 1 znodes from #/box to DIR/file",
+    ),
+    ("import DIR/file #/import", "imported 1 znodes to #/import"),
+    ("addWatch #/box", ""),
+    ("set #/box z", "type:NodeDataChanged path:#/box "),
+    ("removewatches #/box", "type:PersistentWatchRemoved path:#/box "),
+    ("get -w #/copy", ""),
+    ("delete #/copy", "type:NodeDeleted path:#/copy "),
+    ("delete -v 7 #/mine", "version No is not valid : #/mine"),
+    ("deleteall #", ""),
+    ("get #", "Node does not exist: #"),
+    ("version", "Oxkeeper CLI version: "),
+    ("printwatches", "printwatches is on"),
+];
+
+#[test]
+fn every_command_works_before_and_after_the_leader_is_killed() {
+    let ensemble = Ensemble::start(3).expect("an ensemble starts");
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let directory = directory.path().to_str().expect("its path is Unicode");
+    let mut shell = Session::start(&ensemble.connect_string(), &[]);
+    shell.wait_for("state:SyncConnected");
+    for (round, root) in ["/before", "/after"].into_iter().enumerate() {
+        if round == 1 {
+            let leader = ensemble.wait_for_leader().expect("there is a leader");
+            ensemble.server(leader).kill().expect("it dies");
+            shell.wait_for("state:Disconnected");
+            shell.wait_for("state:SyncConnected");
+        }
+        for (line, answer) in EVERY_COMMAND {
+            let put = |text: &str| text.replace('#', root).replace("DIR", directory);
+            // Commands run one after the other; what one of them prints to either stream comes before the marks there.
+            for line in [&put(line), "help quit", "no-such-command"] {
+                shell.type_line(line);
+            }
+            let (mut printed, wanted, mut marks) = (Vec::new(), put(answer), 0);
+            while marks < 2 {
+                let line = shell.wait("a line", |line| Some(line.to_owned()));
+                let is_mark = line.starts_with("\tend the session and the shell")
+                    || line == "hint: `help` lists the commands";
+                marks += usize::from(is_mark);
+                printed.push(line);
+            }
+            if wanted.is_empty() {
+                let failed = printed.iter().filter(|line| line.starts_with("hint: ")).count() > 1;
+                assert!(!failed, "{line}: {printed:#?}");
+            } else if !printed.iter().any(|line| line.contains(&wanted)) {
+                // Events are printed when they come.
+                assert!(wanted.starts_with("type:"), "{line}: {printed:#?}");
+                shell.wait_for(&wanted);
+            }
+        }
+    }
+    shell.type_line("quit");
+    assert_eq!(shell.end(), Some(127), "of the command before it, as zkCli");
+}
+
+/// An ensemble whose clients come by proxies, with the subtree `/tree` of so many znodes and one.
+struct Fronted {
+    ensemble: Ensemble,
+    proxies: Vec<Proxy>,
+}
+
+impl Fronted {
+    const CHILDREN: usize = 300;
+
+    fn start() -> Fronted {
+        let ensemble = Ensemble::start(3).expect("an ensemble starts");
+        let servers = ensemble.servers().iter();
+        let proxies = servers
+            .map(|server| Proxy::start(server.address()).expect("a proxy starts"))
+            .collect();
+        let mut client = Client::connect(ensemble.server(1).address(), 30_000).expect("it connects");
+        client
+            .create("/tree", b"root", CreateMode::Persistent)
+            .expect("it is created");
+        for number in 0..Fronted::CHILDREN {
+            client
+                .create(&format!("/tree/{number:04}"), b"new", CreateMode::Persistent)
+                .expect("it is created");
+        }
+        Fronted { ensemble, proxies }
+    }
+
+    fn direct(&self) -> String {
+        self.ensemble.connect_string()
+    }
+
+    /// Runs one command, and kills the leader when the last of so many requests for `op` is under way. Gives its
+    /// exit code and what it printed, when there is a leader again and all three serve.
+    fn killed_at(&self, op: OpCode, requests: usize, words: &[&str]) -> (Option<i32>, String, String) {
+        let addresses: Vec<String> = self.proxies.iter().map(Proxy::connect_string).collect();
+        let stall = |proxy: &Proxy| {
+            let mut seen = 0;
+            let matches = move |frame: &Frame<'_>| {
+                seen += usize::from(frame.is_request(op));
+                seen == requests
+            };
+            proxy.fault_once(matches, Fault::Stall)
+        };
+        let stalled: Vec<_> = self.proxies.iter().map(stall).collect();
+        let child = program("shell", &addresses.join(","), words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let end = Instant::now() + DEADLINE;
+        while stalled.iter().all(|hits| hits.count() == 0) {
+            assert!(Instant::now() < end, "{words:?} does not come so far");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let leader = self.ensemble.wait_for_leader().expect("there is a leader");
+        self.ensemble.server(leader).kill().expect("it dies");
+        self.ensemble.wait_for_leader().expect("there is another");
+        for proxy in &self.proxies {
+            proxy.clear_faults();
+            proxy.heal();
+        }
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = child.wait_with_output().expect("it is our child");
+        self.ensemble.server(leader).restart().expect("it starts again");
+        self.ensemble.wait_for_leader().expect("there is a leader");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+        (status.code(), text(stdout), text(stderr))
+    }
+}
+
+#[test]
+fn commands_over_a_subtree_go_on_when_the_leader_dies_in_the_middle() {
+    let fronted = Fronted::start();
+    let at = &fronted.direct();
+    let count = Fronted::CHILDREN + 1;
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("exported");
+    let file = file.to_str().expect("its path is Unicode");
+    let body = |path: &str| {
+        let lines = done(at, &["-waitforconnection", "export", "-", path]);
+        // The head names the root.
+        lines.split_once('\n').expect("it has lines").1.to_owned()
+    };
+    let whole = |what: &str, outcome: (Option<i32>, String, String)| {
+        assert_eq!(outcome.0, Some(0), "{what}: {outcome:?}");
+        outcome.1
+    };
+
+    // What reads.
+    let listed = whole(
+        "ls -R",
+        fronted.killed_at(OpCode::GetChildren2, 100, &["ls", "-R", "/tree"]),
+    );
+    assert_eq!(listed, done(at, &["-waitforconnection", "ls", "-R", "/tree"]));
+    let drawn = whole(
+        "tree",
+        fronted.killed_at(OpCode::GetChildren2, 100, &["tree", "/tree"]),
+    );
+    assert_eq!(drawn.lines().count(), count);
+    let told = whole(
+        "export",
+        fronted.killed_at(OpCode::GetAcl, 100, &["export", file, "/tree"]),
+    );
+    assert_eq!(told, format!("exported {count} znodes from /tree to {file}\n"));
+
+    // What writes, and may be done twice.
+    let import = ["import", "-k", file, "/copy"];
+    let told = whole("import -k", fronted.killed_at(OpCode::Create2, 100, &import));
+    assert!(told.starts_with("imported "), "{told}");
+    assert_eq!(body("/copy"), body("/tree"));
+    done(
+        at,
+        &["-waitforconnection", "setAcl", "-R", "/copy", "world:anyone:rwa"],
+    );
+    done(at, &["set", "/copy/0299", "old"]);
+    done(at, &["set", "/copy/0000", "old"]);
+    whole(
+        "import -o",
+        fronted.killed_at(OpCode::SetData, 100, &["import", "-o", file, "/copy"]),
+    );
+    assert_eq!(body("/copy"), body("/tree"), "all is overwritten");
+    let acl = ["setAcl", "-R", "/copy", "world:anyone:cdrw"];
+    whole("setAcl -R", fronted.killed_at(OpCode::SetAcl, 100, &acl));
+    assert_eq!(body("/copy").matches("\"perms\":\"cdrw\"").count(), count);
+    let delete = ["deleteall", "/copy", "-b", "10"];
+    assert_eq!(
+        whole("deleteall", fronted.killed_at(OpCode::Multi, 10, &delete)),
+        ""
+    );
+    assert_eq!(
+        done(at, &["-waitforconnection", "ls", "/"]),
+        "[tree, zookeeper]\n"
+    );
+}
+
+#[test]
+fn a_copy_that_may_not_be_done_twice_stops_where_the_leader_died_and_says_how_to_go_on() {
+    let fronted = Fronted::start();
+    let at = &fronted.direct();
+    let (code, printed, said) = fronted.killed_at(OpCode::Create2, 100, &["cp", "/tree", "/copy"]);
+    assert_eq!((code, printed.as_str()), (Some(1), ""), "{said}");
+    assert!(said.contains("ConnectionLoss for /copy"), "{said}");
+    assert!(
+        said.contains(" znodes were made before; run it again with -k to go on"),
+        "{said}"
+    );
+    let told = done(at, &["-waitforconnection", "cp", "-k", "/tree", "/copy"]);
+    assert!(told.contains("existed and were kept"), "{told}");
+    let below = |path: &str| done(at, &["getAllChildrenNumber", path]);
+    assert_eq!(below("/copy"), below("/tree"));
+}
+
+#[test]
+fn a_watched_path_is_watched_on_when_the_leader_dies() {
+    let ensemble = Ensemble::start(3).expect("an ensemble starts");
+    let at = &ensemble.connect_string();
+    done(at, &["create", "/w"]);
+    let mut watch = Session::start(at, &["watch", "-d", "-n", "3", "/w"]);
+    watch.wait_for("watching /w");
+    done(at, &["create", "/w/before", "1"]);
+    watch.wait_for("type:NodeCreated path:/w/before ");
+    watch.wait_for("1");
+    let leader = ensemble.wait_for_leader().expect("there is a leader");
+    ensemble.server(leader).kill().expect("it dies");
+    watch.wait_for("the connection is lost; what happens until it is back is not seen");
+    watch.wait_for("connected again");
+    done(at, &["-waitforconnection", "create", "/w/after", "2"]);
+    watch.wait_for("type:NodeCreated path:/w/after ");
+    done(at, &["-waitforconnection", "delete", "/w/before"]);
+    watch.wait_for("type:NodeDeleted path:/w/before ");
+    assert_eq!(watch.end(), Some(0));
+}
+
+#[test]
+fn deleteall_does_not_mind_what_somebody_else_deletes() {
+    let server = Server::start().expect("a server starts");
+    let mut client = Client::connect(server.address(), 30_000).expect("it connects");
+    client
+        .create("/tree", b"", CreateMode::Persistent)
+        .expect("it is created");
+    for number in 0..100 {
+        client
+            .create(&format!("/tree/{number:03}"), b"", CreateMode::Persistent)
+            .expect("it is created");
+    }
+    let proxy = Proxy::start(server.address()).expect("a proxy starts");
+    let stalled = proxy.fault_once(|frame| frame.is_request(OpCode::Multi), Fault::Stall);
+    let mut shell = Session::start(&proxy.connect_string(), &["deleteall", "/tree"]);
+    let end = Instant::now() + DEADLINE;
+    while stalled.count() == 0 {
+        assert!(Instant::now() < end, "nothing is deleted");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    client.delete("/tree/050", -1).expect("it is deleted");
+    proxy.heal();
+    assert_eq!(shell.child.wait().expect("it is our child").code(), Some(0));
+    assert_eq!(client.exists("/tree", false).expect("it answers"), None);
+}
+
+#[test]
+fn words_too_many_are_refused_instead_of_ignored() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    done(at, &["create", "/a", "x"]);
+    for words in [
+        &["set", "/a", "two", "words"][..],
+        &["delete", "/a", "7"],
+        &["deleteall", "/a", "/b"],
+    ] {
+        let (code, said) = refused(at, words);
+        assert!(
+            code == 1 && said.starts_with("one word too many: "),
+            "{words:?}: {said}"
+        );
+    }
+    assert_eq!(done(at, &["get", "/a"]), "x\n", "nothing was done");
+    assert!(done(at, &["ls", "-?"]).starts_with("ls [-s] [-w] [-R] path\n"));
+}
+
+#[test]
+fn a_recursive_acl_is_set_wherever_it_may_be_and_the_rest_is_told() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    done(at, &["create", "/a"]);
+    done(at, &["create", "/a/closed", "x", "world:anyone:r"]);
+    done(at, &["create", "/a/open"]);
+    let (code, said) = refused(at, &["setAcl", "-R", "/a", "world:anyone:ra"]);
+    assert_eq!(code, 1);
+    assert!(
+        said.contains("Insufficient permission : /a/closed; 1 of 3 znodes refused the ACL, 2 have it"),
+        "{said}"
+    );
+    assert_eq!(done(at, &["getAcl", "/a/open"]), "'world,'anyone\n: ra\n");
+}
+
+#[test]
+fn an_overwritten_znode_gets_the_acl_before_the_data() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    done(at, &["create", "/from", "secret", "world:anyone:ra"]);
+    done(at, &["create", "/to", "old"]);
+    let (code, said) = refused(at, &["cp", "-o", "/from", "/to"]);
+    assert!(
+        code == 1 && said.contains("it has the new ACL, which does not let you write, and the old data"),
+        "{said}"
+    );
+    assert_eq!(done(at, &["get", "/to"]), "old\n");
+    assert_eq!(done(at, &["getAcl", "/to"]), "'world,'anyone\n: ra\n");
+}
+
+#[test]
+fn dates_are_those_of_the_place() {
+    let server = Server::start().expect("a server starts");
+    let mut stat = program("shell", &server.connect_string(), &["stat", "/"]);
+    stat.env("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
+    let (_, printed, _) = run(stat);
+    assert!(
+        printed.contains("ctime = Thu Jan 01 01:00:00 CET 1970\n"),
+        "{printed}"
+    );
 }
 
 #[test]

@@ -1,12 +1,13 @@
-//! The commands: their names, usages and options, and words made into a [`Command`].
+//! Words made into a [`Command`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use oxkeeper_types::TTL_MS_MAX;
 
-use crate::arguments::{Arguments, OptionSpec, flag, value};
+use crate::arguments::Arguments;
 use crate::failure::{EXIT_UNKNOWN_COMMAND, Failure, Outcome};
 use crate::quota::Limit;
+use crate::table::{COMMANDS, find};
 use crate::transfer::IfExists;
 
 /// How many znodes `deleteall` deletes in one transaction unless `-b` says otherwise, as zkCli.
@@ -185,208 +186,6 @@ pub(crate) enum Membership {
     NewFromFile(String),
 }
 
-/// A command as `help` tells of it and the parser needs it.
-pub(crate) struct CommandSpec {
-    /// What is typed.
-    pub(crate) name: &'static str,
-    /// What may follow.
-    pub(crate) usage: &'static str,
-    /// What it does, in a line.
-    pub(crate) about: &'static str,
-    options: &'static [OptionSpec],
-}
-
-const fn spec(
-    name: &'static str,
-    usage: &'static str,
-    about: &'static str,
-    options: &'static [OptionSpec],
-) -> CommandSpec {
-    CommandSpec {
-        name,
-        usage,
-        about,
-        options,
-    }
-}
-
-/// Every command, in the order of their names.
-pub(crate) const COMMANDS: &[CommandSpec] = &[
-    spec(
-        "addWatch",
-        "[-m PERSISTENT|PERSISTENT_RECURSIVE] path",
-        "watch until removed; PERSISTENT_RECURSIVE, with all below, unless -m says otherwise",
-        &[value("m")],
-    ),
-    spec(
-        "addauth",
-        "scheme auth",
-        "show an identity to the server, for example: addauth digest user:password",
-        &[],
-    ),
-    spec("close", "", "end the session", &[]),
-    spec(
-        "config",
-        "[-c] [-w] [-s]",
-        "the ensemble's configuration; -c as a connect string",
-        &[flag("c"), flag("w"), flag("s")],
-    ),
-    spec(
-        "connect",
-        "[host:port[,host:port…][/chroot]]",
-        "begin a new session, with the same servers or others",
-        &[],
-    ),
-    spec(
-        "cp",
-        "[-o|-k] source target",
-        "copy a znode with all below it; -o overwrite, -k keep what exists",
-        &[flag("o"), flag("k")],
-    ),
-    spec(
-        "create",
-        "[-s] [-e] [-c] [-t ttl] path [data] [acl]",
-        "make a znode; -s sequential, -e ephemeral, -c container, -t ms to live",
-        &[flag("s"), flag("e"), flag("c"), value("t")],
-    ),
-    spec(
-        "delete",
-        "[-v version] path",
-        "delete a znode without children",
-        &[value("v")],
-    ),
-    spec(
-        "deleteall",
-        "path [-b batch size]",
-        "delete a znode with all below it",
-        &[value("b")],
-    ),
-    spec(
-        "delquota",
-        "[-n|-b|-N|-B] path",
-        "remove a quota, or one limit of it",
-        &[flag("n"), flag("b"), flag("N"), flag("B")],
-    ),
-    spec(
-        "export",
-        "[-f] file path",
-        "write a subtree as JSON lines into a new file (- is stdout); -f replace the file",
-        &[flag("f")],
-    ),
-    spec(
-        "get",
-        "[-s] [-w] [-b] [-x] path",
-        "the data of a znode; -s its Stat too, -w watch it, -b base64, -x hexdump",
-        &[flag("s"), flag("w"), flag("b"), flag("x")],
-    ),
-    spec(
-        "getAcl",
-        "[-s] path",
-        "who may do what with a znode",
-        &[flag("s")],
-    ),
-    spec("getAllChildrenNumber", "path", "how many znodes are below", &[]),
-    spec(
-        "getEphemerals",
-        "[path]",
-        "the ephemerals of this session, those below a path",
-        &[],
-    ),
-    spec("help", "[command]", "this, or the usage of one command", &[]),
-    spec("history", "", "the last commands and their numbers", &[]),
-    spec(
-        "import",
-        "[-o|-k] file path",
-        "make a subtree from what export wrote; -o overwrite, -k keep what exists",
-        &[flag("o"), flag("k")],
-    ),
-    spec(
-        "listquota",
-        "path",
-        "the quota of a znode and what is used of it",
-        &[],
-    ),
-    spec(
-        "ls",
-        "[-s] [-w] [-R] path",
-        "the children of a znode; -R all below it",
-        &[flag("s"), flag("w"), flag("R")],
-    ),
-    spec("printwatches", "on|off", "whether watch events are printed", &[]),
-    spec("quit", "", "end the session and the shell, as Ctrl-D does", &[]),
-    spec(
-        "reconfig",
-        "[-s] [-v version] [[-file path] | [-members serverID=host:port1:port2;port3[,…]*]] | [-add serverId=host:port1:port2;port3[,…]]* [-remove serverId[,…]*]",
-        "change the members of the ensemble",
-        &[
-            flag("s"),
-            value("v"),
-            value("file"),
-            value("members"),
-            value("add"),
-            value("remove"),
-        ],
-    ),
-    spec("redo", "cmdno", "run a command of the history again", &[]),
-    spec(
-        "removewatches",
-        "path [-c|-d|-p|-r|-a] [-l]",
-        "remove watches of this session: children, data, persistent, recursive, any",
-        &[flag("c"), flag("d"), flag("p"), flag("r"), flag("a"), flag("l")],
-    ),
-    spec(
-        "set",
-        "[-s] [-v version] [-b] path data",
-        "change the data of a znode; -b the data is given in base64",
-        &[flag("s"), value("v"), flag("b")],
-    ),
-    spec(
-        "setAcl",
-        "[-s] [-v version] [-R] path acl",
-        "change who may do what; -R with all below",
-        &[flag("s"), value("v"), flag("R")],
-    ),
-    spec(
-        "setquota",
-        "-n|-b|-N|-B val path",
-        "limit a subtree: -n znodes, -b bytes (warnings), -N znodes, -B bytes (enforced)",
-        &[value("n"), value("b"), value("N"), value("B")],
-    ),
-    spec(
-        "stat",
-        "[-w] path",
-        "the Stat of a znode; -w watch it, even when it does not exist",
-        &[flag("w")],
-    ),
-    spec(
-        "sync",
-        "path",
-        "wait until this server has all that was written before",
-        &[],
-    ),
-    spec("tree", "[-d depth] path", "a subtree, drawn", &[value("d")]),
-    spec("version", "", "the version of this shell", &[]),
-    spec(
-        "watch",
-        "[-d] [-n count] path",
-        "print what happens at and below a znode until Ctrl-C; -d with new data, -n at most so many events",
-        &[flag("d"), value("n")],
-    ),
-    spec("whoami", "", "who this session is to the server", &[]),
-];
-
-/// The command of that name.
-pub(crate) fn find(name: &str) -> Option<&'static CommandSpec> {
-    COMMANDS.iter().find(|command| command.name == name)
-}
-
-impl CommandSpec {
-    /// Name and usage.
-    pub(crate) fn full_usage(&self) -> String {
-        format!("{} {}", self.name, self.usage).trim_end().to_owned()
-    }
-}
-
 /// The command that `words` are.
 ///
 /// # Errors
@@ -406,6 +205,14 @@ pub(crate) fn parse(words: &[String]) -> Outcome<Command> {
     };
     let usage = spec.full_usage();
     let given = Arguments::parse(rest, spec.options).map_err(|message| Failure::usage(message, &usage))?;
+    // zkCli takes no notice of further words, so that `set /x two words` sets `two`.
+    if let Some(excess) = given.words.get(spec.words_max) {
+        let message = format!("one word too many: {}", crate::output::escape(excess));
+        return Err(Failure::usage(
+            message,
+            &format!("{usage}; quotes make one word of many"),
+        ));
+    }
     Reader { given, usage }.command(spec.name)
 }
 
@@ -468,8 +275,10 @@ impl Reader {
             },
             "deleteall" => Command::DeleteAll {
                 path: self.word(0, "path")?,
-                // zkCli's 0, one by one without a transaction, is the same as transactions of one.
-                batch: self.number("b")?.map_or(DELETE_BATCH, |size: usize| size.max(1)),
+                // zkCli's 0 and below, one by one without a transaction, are the same as transactions of one.
+                batch: self.number("b")?.map_or(DELETE_BATCH, |size: i32| {
+                    usize::try_from(size).unwrap_or(0).max(1)
+                }),
             },
             "delquota" => Command::DelQuota {
                 path: self.word(0, "path")?,
@@ -511,6 +320,9 @@ impl Reader {
             },
             "listquota" => Command::ListQuota {
                 path: self.word(0, "path")?,
+            },
+            "ls" if flag("?") => Command::Help {
+                command: Some(name.to_owned()),
             },
             "ls" if flag("R") => Command::LsRecursive {
                 path: self.word(0, "path")?,

@@ -18,12 +18,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use zookeeper_client::SessionState;
 
-use crate::command::COMMANDS;
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::oneshot::unless_interrupted;
 use crate::output::{Output, escape};
 use crate::run::{Connection, Shell};
 use crate::session::{ConnectOptions, Events};
+use crate::table::COMMANDS;
 use crate::walk::child;
 use crate::words::{last_word, quoted};
 
@@ -31,7 +31,7 @@ use crate::words::{last_word, quoted};
 const PROMPT_WAIT: Duration = Duration::from_secs(1);
 /// How long completion waits for a server.
 const COMPLETION_TIMEOUT: Duration = Duration::from_secs(2);
-/// After how long a command that waits for a server says so.
+/// How often it is looked whether a command waits for a server, to say so.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many lines of history are kept.
 const HISTORY_LINES_MAX: usize = 1000;
@@ -114,16 +114,20 @@ fn terminal_failure(output: Output, error: &ReadlineError) -> u8 {
 async fn command(shell: &mut Shell, line: &str) -> Option<Result<(), Failure>> {
     let (connection, output) = (shell.connection(), shell.output);
     let patience = async {
-        tokio::time::sleep(PATIENCE).await;
-        if matches!(state_word(&connection.borrow()), "CONNECTING") {
-            output.note("no server answers yet; waiting, Ctrl-C gives up");
+        let mut is_told = false;
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            let waits = state_word(&connection.borrow()) == "CONNECTING";
+            if waits && !is_told {
+                output.note("no server answers yet; waiting, Ctrl-C gives up");
+            }
+            is_told = waits;
         }
-        std::future::pending::<()>().await;
     };
     let work = unless_interrupted(shell.run_line(line));
     tokio::select! {
         outcome = work => outcome,
-        () = patience => unreachable!("patience never ends"),
+        never = patience => never,
     }
 }
 

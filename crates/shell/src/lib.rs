@@ -7,6 +7,7 @@
 mod acl;
 mod arguments;
 mod command;
+mod ensemble;
 mod failure;
 mod interactive;
 mod oneshot;
@@ -16,6 +17,7 @@ mod quota;
 mod run;
 mod session;
 mod status;
+mod table;
 mod transfer;
 mod walk;
 mod words;

@@ -116,19 +116,8 @@ pub fn shell(arguments: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let output = Output::new(invocation.json);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output.failure(&Failure::new(
-                "Unexpected",
-                format!("the runtime cannot be started: {error}"),
-            ));
-            return ExitCode::FAILURE;
-        }
+    let Some(runtime) = runtime(output) else {
+        return ExitCode::FAILURE;
     };
     let code = if !invocation.command.is_empty() {
         one_command(&runtime, &invocation, output)
@@ -140,6 +129,17 @@ pub fn shell(arguments: &[String]) -> ExitCode {
     // A request nobody answers must not keep the process.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// A runtime; when there cannot be one, that is told.
+pub(crate) fn runtime(output: Output) -> Option<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).enable_all().build();
+    let told = |error| {
+        let message = format!("the runtime cannot be started: {error}");
+        output.failure(&Failure::new("Unexpected", message));
+    };
+    built.map_err(told).ok()
 }
 
 impl Invocation {

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 use zookeeper_client::Stat;
 
@@ -197,32 +199,22 @@ pub(crate) fn stat_json(stat: &Stat) -> Value {
     })
 }
 
-/// `Thu Jan 01 00:00:00 UTC 1970`, from ms since then.
-pub(crate) fn date_text(ms: i64) -> String {
-    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let seconds = ms.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // The Gregorian calendar in eras of 400 years that begin on 1 March of year 0, so that leap days come last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12;
-    let year = era * 400 + year_of_era + i64::from(month < 2);
-    let name = |names: &[&'static str], index: i64| usize::try_from(index).map_or("?", |index| names[index]);
-    format!(
-        "{} {} {day:02} {:02}:{:02}:{:02} UTC {year}",
-        name(&WEEKDAYS, days.rem_euclid(7)),
-        name(&MONTHS, month),
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
+/// `Thu Jan 01 00:00:00 UTC 1970`, from ms since then, in the time zone of `TZ` or else of the machine, as
+/// `java.util.Date` is printed. UTC when that is not known.
+fn date_text(ms: i64) -> String {
+    // One that says nothing usable is no reason not to show a Stat.
+    date_text_in(ms, &TimeZone::try_system().unwrap_or(TimeZone::UTC))
+}
+
+fn date_text_in(ms: i64, zone: &TimeZone) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(at) => at
+            .to_zoned(zone.clone())
+            .strftime("%a %b %d %H:%M:%S %Z %Y")
+            .to_string(),
+        // Beyond the year 9999, as a server with a broken clock may have it.
+        Err(_) => format!("{ms} ms since 1970"),
+    }
 }
 
 /// Data as zkCli's hexdump shows it: sixteen bytes a line, with offsets and printable characters.
@@ -259,10 +251,21 @@ mod tests {
 
     #[test]
     fn dates_are_written_as_java_writes_them() {
-        assert_eq!(date_text(0), "Thu Jan 01 00:00:00 UTC 1970");
-        assert_eq!(date_text(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
-        assert_eq!(date_text(1_795_288_805_123), "Sat Nov 21 19:20:05 UTC 2026");
-        assert_eq!(date_text(-1), "Wed Dec 31 23:59:59 UTC 1969");
+        let utc = |ms| date_text_in(ms, &TimeZone::UTC);
+        assert_eq!(utc(0), "Thu Jan 01 00:00:00 UTC 1970");
+        assert_eq!(utc(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
+        assert_eq!(utc(1_795_288_805_123), "Sat Nov 21 19:20:05 UTC 2026");
+        assert_eq!(utc(-1), "Wed Dec 31 23:59:59 UTC 1969");
+        assert_eq!(utc(i64::MAX), "9223372036854775807 ms since 1970");
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        assert_eq!(
+            date_text_in(1_795_288_805_123, &berlin),
+            "Sat Nov 21 20:20:05 CET 2026"
+        );
+        assert_eq!(
+            date_text_in(1_782_000_000_000, &berlin),
+            "Sun Jun 21 02:00:00 CEST 2026"
+        );
     }
 
     #[test]

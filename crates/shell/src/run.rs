@@ -7,18 +7,20 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use zookeeper_client::{Acls, Client, CreateMode, EnsembleUpdate, Error, EventType, SessionState, Stat};
+use zookeeper_client::{Acls, Client, CreateMode, Error, EventType, SessionState, Stat};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::acl::{acl_json, parse_acl, permissions_text};
-use crate::command::{self, COMMANDS, Command, DataForm, Membership, NewZnode};
+use crate::command::{self, Command, DataForm, NewZnode};
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, data_text, escape, hexdump, insert_data, stat_json, stat_text};
 use crate::quota;
 use crate::session::{ConnectOptions, Events, Session, event_forms};
-use crate::{transfer, walk};
+use crate::table::{self, COMMANDS};
+use crate::walk::{MayBeLost as _, or_again};
+use crate::{ensemble, transfer, walk};
 
 /// How many commands are kept for `redo`.
 const HISTORY_MAX: usize = 1000;
@@ -294,28 +296,7 @@ impl Shell {
                 client_form,
                 watch,
                 stat,
-            } => {
-                let failure = |error: Error| Failure::of(&error, oxkeeper_types::CONFIG_PATH);
-                let (data, found) = if watch {
-                    let (data, found, watcher) = client.get_and_watch_config().await.map_err(failure)?;
-                    session.keep_data_watch(oxkeeper_types::CONFIG_PATH, watcher);
-                    (data, found)
-                } else {
-                    client.get_config().await.map_err(failure)?
-                };
-                let text = String::from_utf8_lossy(&data);
-                let shown = if client_form {
-                    connect_string(&text)
-                } else {
-                    data_text(&data)
-                };
-                with_stat(
-                    output,
-                    &shown,
-                    json!({ "config": text, "servers": connect_string(&text) }),
-                    stat.then_some(&found),
-                )
-            }
+            } => ensemble::config(&session, output, client_form, watch, stat).await,
             Command::Create {
                 path,
                 kind,
@@ -453,7 +434,7 @@ impl Shell {
                 change,
                 version,
                 stat,
-            } => self.reconfig(client, change, version, stat).await,
+            } => ensemble::reconfig(client, output, change, version, stat).await,
             Command::Set {
                 path,
                 data,
@@ -573,46 +554,6 @@ impl Shell {
             }
         }
     }
-
-    async fn reconfig(
-        &self,
-        client: &Client,
-        change: Membership,
-        version: Option<i64>,
-        stat: bool,
-    ) -> Outcome {
-        let failure = |error: Error| Failure::of(&error, oxkeeper_types::CONFIG_PATH);
-        let new = |members: Vec<String>| async move {
-            client
-                .update_ensemble(
-                    EnsembleUpdate::New {
-                        ensemble: members.iter().map(String::as_str),
-                    },
-                    version,
-                )
-                .await
-        };
-        let (config, found) = match change {
-            Membership::Change { joining, leaving } => {
-                let update = EnsembleUpdate::Incremental {
-                    joinings: joining.iter().map(String::as_str),
-                    leavings: leaving.iter().map(String::as_str),
-                };
-                client.update_ensemble(update, version).await.map_err(failure)?
-            }
-            Membership::New(members) => new(members).await.map_err(failure)?,
-            Membership::NewFromFile(file) => {
-                let text = std::fs::read_to_string(&file).map_err(|error| {
-                    Failure::new("File", format!("{} cannot be read: {error}", escape(&file)))
-                        .hint("name a dynamic configuration file, with lines server.N=host:port1:port2;port3")
-                })?;
-                new(members_of(&text)).await.map_err(failure)?
-            }
-        };
-        let shown = format!("Committed new configuration:\n{}", data_text(&config));
-        let value = json!({ "config": String::from_utf8_lossy(&config) });
-        with_stat(self.output, &shown, value, stat.then_some(&found))
-    }
 }
 
 fn unreachable_servers(error: &Error, servers: &str) -> Failure {
@@ -699,7 +640,8 @@ fn name_list(names: &[String]) -> String {
     format!("[{}]", names.join(", "))
 }
 
-fn with_stat(output: Output, shown: &str, mut value: Value, stat: Option<&Stat>) -> Outcome {
+/// Prints a result, with a Stat when there is one.
+pub(crate) fn with_stat(output: Output, shown: &str, mut value: Value, stat: Option<&Stat>) -> Outcome {
     let mut shown = shown.to_owned();
     if let Some(stat) = stat {
         shown = format!("{shown}\n{}", stat_text(stat));
@@ -717,45 +659,12 @@ fn changed(output: Output, path: &str, stat: bool, found: &Stat) -> Outcome {
     }
 }
 
-/// The client addresses in a dynamic configuration, behind its version.
-fn connect_string(config: &str) -> String {
-    let lines = || config.lines().filter_map(|line| line.split_once('='));
-    let version = lines()
-        .find(|(key, _)| *key == "version")
-        .map_or("", |(_, value)| value);
-    let clients: Vec<String> = lines()
-        .filter(|(key, _)| key.starts_with("server."))
-        .filter_map(|(_, server)| {
-            // host:port:port:role;[address:]port
-            let (peer, client) = server.rsplit_once(';')?;
-            if client.contains(':') {
-                return Some(client.to_owned());
-            }
-            let host = match peer.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-                Some((host, _)) => format!("[{host}]"),
-                None => peer.split(':').next()?.to_owned(),
-            };
-            Some(format!("{host}:{client}"))
-        })
-        .collect();
-    escape(&format!("{version} {}", clients.join(",")))
-}
-
-/// The `server.N=…` lines of a configuration file.
-fn members_of(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim);
-    lines
-        .filter(|line| line.starts_with("server."))
-        .map(str::to_lowercase)
-        .collect()
-}
-
 fn help(output: Output, name: Option<&str>) -> Outcome {
     let one;
     let specs = match name {
         None => COMMANDS,
         Some(name) => {
-            one = command::find(name).ok_or_else(|| {
+            one = table::find(name).ok_or_else(|| {
                 Failure::new("UnknownCommand", format!("Command not found: {}", escape(name)))
                     .hint("`help` lists the commands")
             })?;
@@ -791,8 +700,12 @@ async fn watch(client: &Client, output: Output, path: &str, data: bool, count: O
             }
             (EventType::Session, _) => {
                 // As Session::renew_persistent_watches.
-                drop(client.watch(path, mode).await.map_err(failure)?);
-                output.note("connected again");
+                match client.watch(path, mode).await {
+                    Ok(_) => output.note("connected again"),
+                    // Lost again meanwhile; then it will be connected again, too.
+                    Err(error) if error.is_lost() => {}
+                    Err(error) => return Err(failure(error)),
+                }
                 continue;
             }
             _ => {}
@@ -803,7 +716,8 @@ async fn watch(client: &Client, output: Output, path: &str, data: bool, count: O
             EventType::NodeCreated | EventType::NodeDataChanged
         );
         if data && has_data {
-            match client.get_data(&event.path).await {
+            let ask = || client.get_data(&event.path);
+            match or_again(ask().await, ask).await {
                 Ok((bytes, _)) => {
                     shown = format!("{shown}\n{}", data_text(&bytes));
                     insert_data(&mut value, &bytes);
@@ -821,16 +735,4 @@ async fn watch(client: &Client, output: Output, path: &str, data: bool, count: O
         left = left.map(|left| left - 1);
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_configuration_becomes_a_connect_string() {
-        let config = "server.1=one:2888:3888:participant;0.0.0.0:2181\nserver.2=[::1]:2888:3888:observer;2182\nversion=100000000";
-        assert_eq!(connect_string(config), "100000000 0.0.0.0:2181,[::1]:2182");
-        assert_eq!(connect_string(""), " ");
-    }
 }

@@ -334,16 +334,21 @@ async fn follow_states(session: Weak<Session>, events: Arc<Events>) {
     let Some(mut states) = session.upgrade().map(|session| session.client.state_watcher()) else {
         return;
     };
+    let is_connected = |state| {
+        matches!(
+            state,
+            SessionState::SyncConnected | SessionState::ConnectedReadOnly
+        )
+    };
     let mut state = states.state();
     events.say_state(state);
     while !state.is_terminated() {
-        state = states.changed().await;
-        // Whatever was between, a change to such a state is a new connection.
-        let connected = matches!(
-            state,
-            SessionState::SyncConnected | SessionState::ConnectedReadOnly
-        );
-        if let Some(session) = session.upgrade().filter(|_| connected) {
+        let before = std::mem::replace(&mut state, states.changed().await);
+        if is_connected(before) && is_connected(state) {
+            // It was back before this was told that it was gone.
+            events.say_state(SessionState::Disconnected);
+        }
+        if let Some(session) = session.upgrade().filter(|_| is_connected(state)) {
             session.renew_persistent_watches().await;
         }
         events.say_state(state);

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::failure::{EXIT_FAILED, EXIT_INVALID, Failure};
+use crate::oneshot::runtime;
 use crate::output::{Output, escape, json_line};
 
 /// How long a server may take to answer a word.
@@ -125,15 +126,8 @@ pub fn status(arguments: &[String]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let output = Output::new(given.json);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            output.failure(&Failure::new(
-                "Unexpected",
-                format!("the runtime cannot be started: {error}"),
-            ));
-            return ExitCode::FAILURE;
-        }
+    let Some(runtime) = runtime(output) else {
+        return ExitCode::FAILURE;
     };
     let shown = runtime.block_on(async {
         if given.watch {

@@ -18,7 +18,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Output, escape, insert_data, json_line};
 use crate::progress::Progress;
 use crate::run::checked;
-use crate::walk::{REQUESTS_AT_ONCE, children_of, or_again};
+use crate::walk::{REQUESTS_AT_ONCE, acl_again, children_of, or_again};
 
 const FORMAT: &str = "oxkeeper-export";
 const FORMAT_VERSION: u64 = 1;
@@ -157,37 +157,39 @@ struct Target<'a> {
 
 impl Target<'_> {
     /// Makes znodes, all asked for at once; parents come first, and a server does one session's requests in order.
+    ///
+    /// What is lost with its connection may be done. Where it may be done twice it is asked again; else one would not
+    /// know whose the znode is that exists then.
     async fn put(&mut self, znodes: &[Znode]) -> Outcome {
         let paths: Vec<String> = znodes
             .iter()
             .map(|znode| joined(self.root, &znode.below))
             .collect();
+        let client = self.client;
         let mut asked = Vec::with_capacity(znodes.len());
         for (znode, path) in znodes.iter().zip(&paths) {
             // The root of the tree exists; the client does not even ask.
             let exists = path == ROOT_PATH;
-            let options = CreateMode::Persistent.with_acls(Acls::new(&znode.acl));
-            asked.push((!exists).then(|| self.client.create(path, &znode.data, &options)));
+            asked.push((!exists).then(|| create(client, path, znode)));
         }
         for ((znode, path), answer) in znodes.iter().zip(&paths).zip(asked) {
-            let answer = match answer {
-                Some(answer) => answer.await.map(|_| ()),
+            let mut answer = match answer {
+                Some(answer) => answer.await,
                 None => Err(Error::NodeExists),
             };
+            if self.if_exists != IfExists::Fail {
+                answer = or_again(answer, || create(client, path, znode)).await;
+                // Servers look first whether one may create there, then whether it exists.
+                if answer == Err(Error::NoAuth) && self.exists(path).await? {
+                    answer = Err(Error::NodeExists);
+                }
+            }
             match (answer, self.if_exists) {
                 (Ok(()), _) => self.made += 1,
                 (Err(Error::NodeExists), IfExists::Keep) => self.existed += 1,
                 (Err(Error::NodeExists), IfExists::Overwrite) => {
+                    self.overwrite(path, znode).await?;
                     self.existed += 1;
-                    let failure = |error: Error| self.failure(&error, path);
-                    self.client
-                        .set_data(path, &znode.data, None)
-                        .await
-                        .map_err(failure)?;
-                    self.client
-                        .set_acl(path, &znode.acl, None)
-                        .await
-                        .map_err(failure)?;
                 }
                 (Err(error), _) => return Err(self.failure(&error, path)),
             }
@@ -195,9 +197,43 @@ impl Target<'_> {
         Ok(())
     }
 
+    async fn exists(&self, path: &str) -> Outcome<bool> {
+        let ask = || self.client.check_stat(path);
+        let found = or_again(ask().await, ask).await;
+        Ok(found.map_err(|error| self.failure(&error, path))?.is_some())
+    }
+
+    /// The ACL first, so that the new data is never open to those whom only the old ACL let in.
+    async fn overwrite(&self, path: &str, znode: &Znode) -> Outcome {
+        let failure = |error: Error| self.failure(&error, path);
+        let set = self.client.set_acl(path, &znode.acl, None).await.map(drop);
+        let set = acl_again(self.client, path, &znode.acl, set).await;
+        set.map_err(failure)?;
+        let set_data = || self.client.set_data(path, &znode.data, None);
+        or_again(set_data().await, set_data).await.map_err(|error| match error {
+            Error::NoAuth => self.failure(&error, path).hint(
+                "it has the new ACL, which does not let you write, and the old data; `addauth` may, then run this again",
+            ),
+            error => self.failure(&error, path),
+        })?;
+        Ok(())
+    }
+
     fn failure(&self, error: &Error, path: &str) -> Failure {
         let failure = Failure::of(error, path);
-        let so_far = format!("{} znodes were made before", self.made);
+        let so_far = match self.existed {
+            0 => format!("{} znodes were made before", self.made),
+            existed => format!(
+                "{} znodes were made and {existed} {} before",
+                self.made,
+                self.done_to_existing()
+            ),
+        };
+        // With -k an -o that broke off would leave the rest as it was.
+        let option = match self.if_exists {
+            IfExists::Overwrite => "-o",
+            IfExists::Fail | IfExists::Keep => "-k",
+        };
         match error {
             Error::NodeExists => {
                 failure.hint(format!("{so_far}; -k keeps what exists and goes on, -o overwrites it"))
@@ -206,27 +242,40 @@ impl Target<'_> {
                 failure.hint("its parent is missing; `create` makes it, then run this again")
             }
             Error::NoAuth => failure.hint(format!(
-                "{so_far}; the ACL of its parent does not let you create it, `addauth` may, and -k goes on from here"
+                "{so_far}; an ACL does not let you, its own or that of its parent: `addauth` may, and {option} goes on from here"
             )),
-            _ => failure.hint(format!("{so_far}; run it again with -k to go on")),
+            _ => failure.hint(format!("{so_far}; run it again with {option} to go on")),
+        }
+    }
+
+    fn done_to_existing(&self) -> &'static str {
+        match self.if_exists {
+            IfExists::Overwrite => "overwritten",
+            IfExists::Fail | IfExists::Keep => "kept",
         }
     }
 
     fn tell(&self, output: Output, what: &str) -> Outcome {
         let mut text = format!("{what} {} znodes to {}", self.made, escape(self.root));
         if self.existed > 0 {
-            let how = if self.if_exists == IfExists::Overwrite {
-                "overwritten"
-            } else {
-                "kept"
-            };
-            text += &format!(", {} existed and were {how}", self.existed);
+            text += &format!(", {} existed and were {}", self.existed, self.done_to_existing());
         }
         output.result(
             &text,
             &json!({ "path": self.root, "created": self.made, "existed": self.existed }),
         )
     }
+}
+
+/// Asks for a znode to be made, when called, not when awaited.
+fn create<'a>(
+    client: &'a Client,
+    path: &'a str,
+    znode: &Znode,
+) -> impl Future<Output = Result<(), Error>> + use<'a> {
+    let options = CreateMode::Persistent.with_acls(Acls::new(&znode.acl));
+    let asked = client.create(path, &znode.data, &options);
+    async { asked.await.map(|_| ()) }
 }
 
 /// Copies a subtree.

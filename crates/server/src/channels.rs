@@ -19,6 +19,8 @@ pub(crate) enum CoreMessage {
     Link(LinkMessage),
     /// Packets of one link, and their place in the queue: it is free again when they were handled.
     Received(Vec<Event>, OwnedSemaphorePermit),
+    /// The links to other servers are to be broken, and none to be had, or to be had again.
+    Isolate(bool),
     /// Somebody wants to look at the core.
     Inspect(Box<dyn FnOnce(&ServerCore) + Send>),
     /// The server stops.

@@ -63,6 +63,11 @@ impl CoreThread {
                             self.core.handle_event(now, event);
                         }
                     }
+                    CoreMessage::Isolate(isolated) => {
+                        if let Some(member) = &mut self.member {
+                            member.isolate(isolated);
+                        }
+                    }
                     CoreMessage::Inspect(look) => look(&self.core),
                     CoreMessage::Stop => return,
                 }

@@ -27,7 +27,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -136,6 +136,7 @@ impl ElectionLinks {
             peers: Mutex::default(),
             next_anonymous: AtomicI64::new(members.first().map_or(0, |id| id.0).min(0).saturating_sub(1)),
             tasks: Mutex::new(Some(JoinSet::new())),
+            isolated: watch::Sender::new(false),
         });
         for member in members.into_iter().filter(|member| *member != links.config.me) {
             let _known = links.peer(member);
@@ -190,6 +191,11 @@ impl ElectionLinks {
         });
     }
 
+    /// Breaks all connections, and makes and takes none, until it is called with `false`.
+    pub(crate) fn isolate(&self, isolated: bool) {
+        self.links.isolated.send_replace(isolated);
+    }
+
     /// Sends to a server, dialling it if there is no connection. A notification that was not sent yet is replaced.
     /// Does not wait. A server outside of the configuration hears it only over a connection that it began.
     pub(crate) fn send(&self, to: ServerId, notification: &Notification) {
@@ -226,6 +232,8 @@ struct Links {
     next_anonymous: AtomicI64,
     /// Of the peers. `None` when the links are being closed.
     tasks: Mutex<Option<JoinSet<()>>>,
+    /// Whether there are to be no connections.
+    isolated: watch::Sender<bool>,
 }
 
 /// What may change while the server runs. Taken after `peers`, where both are.
@@ -293,6 +301,13 @@ struct Incoming {
 }
 
 impl Links {
+    /// Completes when connections may be had, or when they may not.
+    async fn when_isolated(&self, isolated: bool) {
+        let mut state = self.isolated.subscribe();
+        // Cannot fail: the sender is in `self`.
+        let _changed = state.wait_for(|is| *is == isolated).await.is_ok();
+    }
+
     /// The task of this server, started if there is none. `None`: there are too many strangers, or this is the end.
     fn peer(self: &Arc<Links>, id: ServerId) -> Option<Peer> {
         let mut peers = self.peers.lock();
@@ -512,6 +527,7 @@ async fn accept_all(links: Arc<Links>, listener: TcpListener) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                Ok(_) if *links.isolated.borrow() => {}
                 Ok((_, address)) if greetings.len() >= HELLOS_MAX => {
                     tracing::warn!(%address, "too many connections to the election port: one more is closed");
                 }
@@ -652,11 +668,13 @@ impl PeerTask {
 
     async fn idle(&mut self) -> Doing {
         let (outbox, must_dial, not_before) = (&self.outbox, self.must_dial, self.pace.not_before);
+        let links = &self.links;
         let may_dial = async move {
             if !must_dial {
                 outbox.wait_for_newest().await;
             }
             sleep_until(not_before).await;
+            links.when_isolated(false).await;
         };
         tokio::select! {
             biased;
@@ -735,6 +753,9 @@ impl PeerTask {
 
     async fn carry(&mut self, stream: TcpStream, came: Vec<u8>) -> Doing {
         let id = self.id;
+        if *self.links.isolated.borrow() {
+            return Doing::Idle;
+        }
         tracing::debug!("connected with server {id} to elect");
         (self.links.on_event)(ElectionEvent::Connected(id));
         let mut link = Link {
@@ -748,6 +769,7 @@ impl PeerTask {
         let next = tokio::select! {
             biased;
             Some(incoming) = self.incoming.recv() => self.take(incoming).unwrap_or(Doing::Idle),
+            () = self.links.when_isolated(true) => Doing::Idle,
             ended = link.carry(id, &self.outbox, &self.links) => {
                 tracing::debug!("connection with server {id} lost: {ended}");
                 Doing::Idle

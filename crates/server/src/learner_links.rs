@@ -45,6 +45,8 @@ pub(crate) struct LearnerLinks {
     unsent: Vec<LinkId>,
     listening: Vec<AbortHandle>,
     dialling: Option<AbortHandle>,
+    /// Every link breaks as soon as it is there.
+    isolated: bool,
 }
 
 struct OpenLink {
@@ -78,6 +80,15 @@ impl LearnerLinks {
             unsent: Vec::new(),
             listening: Vec::new(),
             dialling: None,
+            isolated: false,
+        }
+    }
+
+    /// Breaks all links, and every further one, until it is called with `false`. Their ends are told as usual.
+    pub(crate) fn isolate(&mut self, isolated: bool) {
+        self.isolated = isolated;
+        if isolated {
+            self.open.values().for_each(|open| open.link.cut());
         }
     }
 
@@ -164,6 +175,9 @@ impl LearnerLinks {
     /// Takes over a new link.
     pub(crate) fn opened(&mut self, link: Arc<PeerLink>) {
         let id = link.id;
+        if self.isolated {
+            link.cut();
+        }
         let open = OpenLink {
             link,
             batch: Vec::new(),

@@ -129,6 +129,12 @@ impl MemberLinks {
         }
     }
 
+    /// Cuts this server off from the others, or no longer.
+    pub(crate) fn isolate(&mut self, isolated: bool) {
+        self.elections.isolate(isolated);
+        self.learners.isolate(isolated);
+    }
+
     /// Does what the consensus wants. What is for the disk is returned.
     pub(crate) fn carry_out(&mut self, action: ZabAction) -> Option<DiskJob> {
         match action {

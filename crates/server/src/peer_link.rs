@@ -174,6 +174,11 @@ impl PeerLink {
         self.inner.wake_writer.notify_one();
     }
 
+    /// Ends the link at once, as if the network had.
+    pub(crate) fn cut(&self) {
+        self.inner.end("it was cut".to_owned());
+    }
+
     /// Sends the tree. What is sent later waits until that is over.
     pub(crate) fn send_snapshot(&self) {
         self.inner.outbox.lock().segments.push_back(Segment::Snapshot);

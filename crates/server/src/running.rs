@@ -9,6 +9,7 @@ use std::time::Duration;
 use oxkeeper_core::{CloseReason, Event, Standing};
 use oxkeeper_types::{ServerId, SessionId, Zxid};
 
+use crate::channels::CoreMessage;
 use crate::service::Service;
 
 /// What the program that runs a server can see of it and do with it, from any thread. Nothing here waits for the
@@ -94,6 +95,17 @@ impl Running {
     /// Admits connections again.
     pub fn admit_connections(&self) {
         self.service.registry.refuse_all(false);
+    }
+
+    /// Breaks all links to other servers and every further one, until [`Running::rejoin`]: for them this server is gone,
+    /// and for it they are. Clients are not concerned.
+    pub fn isolate(&self) {
+        self.service.core.send(CoreMessage::Isolate(true));
+    }
+
+    /// Has links to other servers again.
+    pub fn rejoin(&self) {
+        self.service.core.send(CoreMessage::Isolate(false));
     }
 
     /// Closes the connection that has this session; the session goes on. False when there is none.

@@ -30,7 +30,7 @@ const PORT_DEFAULT: u16 = 2181;
 const SERVERS_DEFAULT: u16 = 3;
 const SERVERS_DEFAULT_JSON: u16 = 1;
 
-const COMMANDS: &str = "status, kill N, restart N, pause N, resume N, cut [N], heal [N], disconnect [SESSION], \
+const COMMANDS: &str = "status, kill N, restart N, pause N, resume N, isolate N, rejoin N, cut [N], heal [N], disconnect [SESSION], \
                         expire SESSION, advance MILLISECONDS, wait, stop";
 
 /// What to start.
@@ -61,6 +61,7 @@ Commands on stdin, one per line:
   status                what each server does, and the sessions
   kill N, restart N     end server N as by SIGKILL; start it again on its port and data
   pause N, resume N     let server N stand still as by SIGSTOP; let it go on
+  isolate N, rejoin N   cut server N off from the other servers; let it come back
   cut [N], heal [N]     break the clients' connections, and every new one; take them again
   disconnect [SESSION]  break the connection of a session, or all; they may come back
   expire SESSION        end a session as if its time were over (0x and hexadecimal, or decimal)
@@ -386,6 +387,11 @@ fn execute_one(servers: &Servers, command: &str, word: Option<&str>) -> Result<V
         "restart" => servers.named(word)?.restart().map_err(told)?,
         "pause" => servers.named(word)?.pause().map_err(told)?,
         "resume" => servers.named(word)?.resume(),
+        "isolate" | "rejoin" => match servers {
+            Servers::One(_) => return Err("one server alone has no others".to_owned()),
+            Servers::Several(_) if command == "isolate" => servers.named(word)?.isolate(),
+            Servers::Several(_) => servers.named(word)?.rejoin(),
+        },
         "cut" => servers.chosen(word)?.into_iter().for_each(Server::cut),
         "heal" => servers.chosen(word)?.into_iter().for_each(Server::heal),
         "disconnect" => {

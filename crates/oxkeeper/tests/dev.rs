@@ -234,6 +234,7 @@ fn what_is_no_command_is_answered_and_changes_nothing() {
     assert!(dev.error("expire").contains("name a session"));
     assert!(dev.error("expire x").contains("x is no session"));
     assert!(dev.error("advance soon").contains("milliseconds"));
+    assert!(dev.error("isolate 1").contains("has no others"));
     assert!(dev.error(&"x".repeat(4095)).contains("no command"));
     dev.send("");
     connect(&first["connect"]).ping().unwrap();
@@ -281,6 +282,15 @@ fn a_program_gets_an_ensemble_and_kills_its_leader() {
     dev.expect_ok(&format!("restart {leader}"));
     dev.expect_ok("wait");
     assert_eq!(dev.state(leader), "following");
+
+    // The one that leads by now is cut off from the others, and comes back.
+    dev.expect_ok(&format!("isolate {next}"));
+    let until = Instant::now() + DEADLINE;
+    while dev.state(next) != "looking" {
+        assert!(Instant::now() < until, "it is not cut off");
+    }
+    dev.expect_ok(&format!("rejoin {next}"));
+    dev.expect_ok("wait");
 
     let session = client.session().id;
     assert_eq!(dev.expect_ok(&format!("expire {session}"))["ended"], true);

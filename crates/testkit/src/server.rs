@@ -292,6 +292,25 @@ impl Server {
         }
     }
 
+    /// Cuts a member of an ensemble off from the others, until [`Server::rejoin`] or a restart: its links to them break, and
+    /// no new one comes about. It keeps its clients as long as it has a leader or, being the leader, a quorum. A server
+    /// that stands alone is left alone.
+    ///
+    /// Links break at once, which both sides notice; a network that swallows everything without a word looks like
+    /// [`Server::pause`] to the others.
+    pub fn isolate(&self) {
+        if let Some(up) = &self.state().up {
+            up.running.isolate();
+        }
+    }
+
+    /// Ends [`Server::isolate`].
+    pub fn rejoin(&self) {
+        if let Some(up) = &self.state().up {
+            up.running.rejoin();
+        }
+    }
+
     /// Lets time pass at once: sessions without a connection, containers and times to live end as if `by` were over.
     /// Sessions with a connection count as heard from just now. Not for a member of an ensemble, to whom the others
     /// would seem to have been silent for as long.

@@ -179,6 +179,80 @@ fn an_ensemble_that_is_cut_off_goes_on_by_itself() {
     assert!(client.ping().is_err());
 }
 
+/// Waits until a server is what it is said to become.
+fn wait_for_standing(ensemble: &Ensemble, id: usize, standing: Standing) {
+    let until = Instant::now() + PATIENCE;
+    while ensemble.server(id).standing() != Some(standing) {
+        assert!(
+            Instant::now() < until,
+            "server {id} is {:?}, not {standing:?}",
+            ensemble.server(id).standing()
+        );
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_leader_cut_off_from_the_others_leads_nobody_and_comes_back_as_a_follower() {
+    let ensemble = Ensemble::start(3).unwrap();
+    let leader = ensemble.wait_for_leader().unwrap();
+    let others = followers(&ensemble, leader);
+    let mut client = connect(&ensemble, leader);
+    client.create("/a", b"", CreateMode::Persistent).unwrap();
+    ensemble.server(leader).isolate();
+    wait_for_standing(&ensemble, leader, Standing::Looking);
+    let until = Instant::now() + PATIENCE;
+    let next = loop {
+        match ensemble.leader() {
+            Some(next) if next != leader => break next,
+            _ => assert!(Instant::now() < until, "the others have no leader"),
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    assert!(
+        Client::renew(ensemble.server(leader).address(), client.session()).is_err(),
+        "it serves nobody"
+    );
+    let mut client = Client::renew(ensemble.server(next).address(), client.session()).unwrap();
+    client.create("/b", b"", CreateMode::Persistent).unwrap();
+    // It stays out however long it looks: elections go on, and nobody hears of them.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(ensemble.server(leader).standing(), Some(Standing::Looking));
+    ensemble.server(leader).rejoin();
+    wait_for_standing(&ensemble, leader, Standing::Following);
+    assert_eq!(ensemble.leader(), Some(next));
+    let mut client = Client::renew(ensemble.server(leader).address(), client.session()).unwrap();
+    client.sync("/").unwrap();
+    assert!(client.exists("/b", false).unwrap().is_some());
+    assert!(others.contains(&next));
+}
+
+#[test]
+fn a_follower_cut_off_is_missed_by_nobody_and_two_cut_off_by_all() {
+    let ensemble = Ensemble::start(3).unwrap();
+    let leader = ensemble.wait_for_leader().unwrap();
+    let others = followers(&ensemble, leader);
+    let mut client = connect(&ensemble, leader);
+    ensemble.server(others[0]).isolate();
+    wait_for_standing(&ensemble, others[0], Standing::Looking);
+    client
+        .create("/a", b"", CreateMode::Persistent)
+        .expect("two of three are a quorum");
+    ensemble.server(others[1]).isolate();
+    for id in ensemble.ids() {
+        wait_for_standing(&ensemble, id, Standing::Looking);
+    }
+    others.iter().for_each(|id| ensemble.server(*id).rejoin());
+    let leader = ensemble.wait_for_leader().unwrap();
+    let mut client = connect(&ensemble, leader);
+    assert!(client.exists("/a", false).unwrap().is_some());
+    // A restart ends it, too.
+    let follower = followers(&ensemble, leader)[0];
+    ensemble.server(follower).isolate();
+    ensemble.server(follower).restart().unwrap();
+    ensemble.server(follower).wait_until_serving(PATIENCE).unwrap();
+}
+
 /// Writes one znode after the other through whoever answers, and says which were acknowledged.
 fn write_until(stop: &AtomicBool, ensemble: &Ensemble, writer: usize) -> Vec<String> {
     let mut acknowledged = Vec::new();
@@ -207,7 +281,7 @@ fn write_until(stop: &AtomicBool, ensemble: &Ensemble, writer: usize) -> Vec<Str
 }
 
 #[test]
-fn what_is_acknowledged_survives_kills_pauses_and_cuts_in_any_order() {
+fn what_is_acknowledged_survives_kills_pauses_cuts_and_isolation_in_any_order() {
     let ensemble = Ensemble::start(3).unwrap();
     let stop = AtomicBool::new(false);
     let acknowledged: Vec<String> = thread::scope(|scope| {
@@ -221,7 +295,12 @@ fn what_is_acknowledged_survives_kills_pauses_and_cuts_in_any_order() {
             .collect();
         for _ in 0..30 {
             let server = ensemble.server(fastrand::usize(ensemble.ids()));
-            match fastrand::u8(..4) {
+            match fastrand::u8(..5) {
+                3 => {
+                    server.isolate();
+                    thread::sleep(Duration::from_millis(fastrand::u64(1..200)));
+                    server.rejoin();
+                }
                 0 => server.restart().unwrap(),
                 1 => {
                     server.kill().unwrap();

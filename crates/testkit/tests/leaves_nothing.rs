@@ -102,6 +102,27 @@ fn nothing_is_left_behind() {
     drop((client, server));
     expect_as_before(&before, "a proxy that is stalled");
 
+    // A test that fails unwinds with its server, in whatever state.
+    let (dirs_of, dirs) = std::sync::mpsc::channel();
+    let failed = std::thread::spawn(move || {
+        let server = Server::start().unwrap();
+        let ensemble = Ensemble::start(3).unwrap();
+        let proxy = Proxy::start(server.address()).unwrap();
+        let mut client = Client::connect(proxy.address(), 10_000).unwrap();
+        client.create("/a", b"", CreateMode::Ephemeral).unwrap();
+        ensemble.server(1).isolate();
+        ensemble.server(2).pause().unwrap();
+        server.cut();
+        let all = ensemble.servers().iter().chain([&server]);
+        dirs_of
+            .send(all.map(|server| server.data_dir().to_owned()).collect::<Vec<_>>())
+            .unwrap();
+        panic!("this test fails on purpose");
+    });
+    failed.join().expect_err("it failed");
+    expect_as_before(&before, "a test that failed");
+    assert!(dirs.recv().unwrap().iter().all(|dir| !dir.exists()));
+
     let ensemble = Ensemble::start(3).unwrap();
     let dirs: Vec<PathBuf> = ensemble
         .servers()

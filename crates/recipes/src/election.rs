@@ -1,7 +1,7 @@
 //! Who leads: a latch that keeps the leadership as long as it can, and a selector that leads for a while.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -9,7 +9,7 @@ use zookeeper_client::Error as ClientError;
 
 use crate::contend::Queue;
 use crate::error::{Error, Result};
-use crate::hold::Hold;
+use crate::hold::{Hold, release_last};
 use crate::znode::{check_path, retry};
 use crate::{Session, SessionKeeper, mutex, sequence};
 
@@ -79,6 +79,8 @@ pub struct LeaderLatch {
     queue: Queue,
     leadership: watch::Receiver<Option<Arc<Hold>>>,
     closing: watch::Sender<bool>,
+    /// Why the election ended, if it did.
+    ended: Arc<OnceLock<Error>>,
     task: Option<JoinHandle<Result<()>>>,
 }
 
@@ -103,18 +105,22 @@ impl LeaderLatch {
         };
         let (sender, leadership) = watch::channel(None);
         let (closing, is_closing) = watch::channel(false);
-        let task = tokio::spawn(take_part(
+        let ended = Arc::new(OnceLock::new());
+        let part = take_part(
             keeper.clone(),
             queue.clone(),
             id.as_bytes().to_vec(),
             sender,
             is_closing,
-        ));
+            Arc::clone(&ended),
+        );
+        let task = tokio::spawn(part);
         Ok(LeaderLatch {
             keeper: keeper.clone(),
             queue,
             leadership,
             closing,
+            ended,
             task: Some(task),
         })
     }
@@ -132,7 +138,7 @@ impl LeaderLatch {
     /// Waits for the leadership.
     ///
     /// # Errors
-    /// When the election cannot go on: the server refuses what the latch needs.
+    /// When the election cannot go on: the error with which the server refused what the latch needs.
     pub async fn wait_for_leadership(&self) -> Result<Arc<Hold>> {
         let mut leadership = self.leadership.clone();
         loop {
@@ -143,7 +149,11 @@ impl LeaderLatch {
                         return Ok(hold);
                     }
                 }
-                Err(_) => return Err(Error::BadArgument("the election has ended; the log says why")),
+                // Without a word the task ends only with its runtime.
+                Err(_) => {
+                    let ended = self.ended.get().cloned();
+                    return Err(ended.unwrap_or(ClientError::ClientClosed.into()));
+                }
             }
         }
     }
@@ -222,20 +232,20 @@ async fn take_part(
     id: Vec<u8>,
     leadership: watch::Sender<Option<Arc<Hold>>>,
     mut closing: watch::Receiver<bool>,
+    ended: Arc<OnceLock<Error>>,
 ) -> Result<()> {
     loop {
-        let session = keeper.live_session().await;
         let elected = tokio::select! {
             biased;
             _ = closing.wait_for(|closing| *closing) => return Ok(()),
-            elected = queue.contend(&session, &id) => elected,
+            elected = async { queue.contend(&keeper.live_session().await, &id).await } => elected,
         };
         let hold = match elected {
             Ok(hold) => Arc::new(hold),
             Err(error) if error.is_session_over() => continue,
             Err(error) => {
                 tracing::error!(path = queue.dir, %error, "the election cannot go on");
-                return Err(error);
+                return Err(ended.get_or_init(|| error).clone());
             }
         };
         leadership.send_replace(Some(Arc::clone(&hold)));
@@ -246,11 +256,8 @@ async fn take_part(
         };
         leadership.send_replace(None);
         if is_closing {
-            return match Arc::into_inner(hold) {
-                Some(hold) => hold.release().await,
-                // Whoever has the leadership yet lets go of it.
-                None => Ok(()),
-            };
+            // Whoever has the leadership yet lets go of it.
+            return release_last(hold).await;
         }
     }
 }
@@ -342,16 +349,14 @@ impl LeaderSelector {
         drop(told);
         // What was lost is deleted in the background: that may take until there is a connection again.
         let output = result?;
-        if let Some(hold) = Arc::into_inner(leadership) {
-            match hold.release().await {
-                Err(error) if !error.is_session_over() => return Err(error),
-                _ => {}
-            }
+        match release_last(leadership).await {
+            Err(error) if !error.is_session_over() => Err(error),
+            _ => Ok(output),
         }
-        Ok(output)
     }
 
-    /// A listener: it sees `Some` at the beginning of a term and `None` at its end.
+    /// A listener: it sees `Some` at the beginning of a term and `None` at its end. Whoever keeps the leadership that
+    /// it gives keeps others from leading.
     pub fn listen(&self) -> LeadershipListener {
         LeadershipListener {
             leadership: self.leadership.subscribe(),

@@ -1,7 +1,10 @@
 //! What somebody holds: a znode that stands for a lock, a lease or the leadership, and how long it does.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -82,6 +85,8 @@ impl Hold {
         let (revoked_sender, revoked) = watch::channel(None);
         let (asked_sender, is_asked_for) = watch::channel(false);
         let guarded = (session.clone(), path.clone());
+        // Where the path is not unique, the znode there may be another holder's.
+        let only = fence.is_some().then_some(czxid);
         let guard = session.spawn(async move {
             let (session, path) = guarded;
             let reason = tokio::select! {
@@ -90,7 +95,7 @@ impl Hold {
                     ConnectionState::Suspended => Revoked::Suspended,
                     _ => Revoked::Lost,
                 },
-                () = watch_znode(&session, &path, asked_sender) => Revoked::Deleted,
+                () = watch_znode(&session, &path, only, asked_sender) => Revoked::Deleted,
             };
             revoked_sender.send_replace(Some(reason));
         });
@@ -164,17 +169,13 @@ impl Hold {
         }
     }
 
-    /// Runs a future for as long as it is held: on revocation the future is dropped where it stands.
+    /// Runs a future for as long as it is held: on revocation the future is dropped where it stands. It is not
+    /// polled again when the clock says that the session may be over, not even by a process that was stopped.
     ///
     /// # Errors
     /// When it is revoked before the future is ready.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Revoked> {
-        self.check()?;
-        tokio::select! {
-            biased;
-            reason = self.revoked() => Err(reason),
-            output = future => Ok(output),
-        }
+        run_while(|| self.check(), self.revoked(), future).await
     }
 
     /// Writes in one transaction that the servers refuse when this is held no longer.
@@ -222,9 +223,9 @@ impl Hold {
         match self.fence.take() {
             None => znode::delete(&self.session, path),
             Some(fence) => {
-                let client = self.session.client().clone();
+                let (client, token) = (self.session.client().clone(), self.token);
                 self.session
-                    .spawn(async move { delete_fenced(&client, &path, &fence).await })
+                    .spawn(async move { delete_fenced(&client, &path, token, fence).await })
             }
         }
     }
@@ -237,6 +238,35 @@ impl Drop for Hold {
             drop(self.start_release());
         }
     }
+}
+
+/// Lets go of what guards share, and waits for it, when this was the last of them.
+pub(crate) async fn release_last(hold: Arc<Hold>) -> Result<()> {
+    match Arc::into_inner(hold) {
+        Some(hold) => hold.release().await,
+        None => Ok(()),
+    }
+}
+
+/// Polls a future for as long as what it needs is held.
+///
+/// `check` knows by the clock too: the task that tells of a revocation may not have run yet when this one does.
+pub(crate) async fn run_while<F: Future>(
+    check: impl Fn() -> Result<(), Revoked>,
+    revoked: impl Future<Output = Revoked>,
+    future: F,
+) -> Result<F::Output, Revoked> {
+    let (mut revoked, mut future) = (pin!(revoked), pin!(future));
+    poll_fn(|context| {
+        if let Err(reason) = check() {
+            return Poll::Ready(Err(reason));
+        }
+        match revoked.as_mut().poll(context) {
+            Poll::Ready(reason) => Poll::Ready(Err(reason)),
+            Poll::Pending => future.as_mut().poll(context).map(Ok),
+        }
+    })
+    .await
 }
 
 /// Writes in one transaction that the servers refuse unless all of these are held.
@@ -271,7 +301,10 @@ where
     }
     fill(&mut writer)?;
     match writer.commit().await {
-        Ok(mut results) => Ok(results.split_off(more_checks)),
+        Ok(mut results) if results.len() >= more_checks => Ok(results.split_off(more_checks)),
+        Ok(results) => {
+            Err(ClientError::UnexpectedError(format!("an answer to a transaction: {results:?}")).into())
+        }
         Err(CheckWriteError::RequestFailed { source }) if ends_session(&source) => Err(Revoked::Lost.into()),
         Err(CheckWriteError::CheckFailed {
             source: ClientError::NoNode,
@@ -288,34 +321,56 @@ where
     }
 }
 
-/// Deletes a znode unless its fence says that it is another one by now.
+/// Deletes the znode whose transaction had this zxid, unless it is gone or another one by now.
+///
+/// `fence` is a znode that everybody writes who makes another one at the same path, and its version since.
 async fn delete_fenced(
     client: &zookeeper_client::Client,
     path: &str,
-    (fence, version): &(String, i32),
+    FencingToken(czxid): FencingToken,
+    (fence, mut version): (String, i32),
 ) -> Result<()> {
-    let deleted = retry(|| async {
-        let mut writer = client.new_check_writer(fence, Some(*version))?;
-        writer.add_delete(path, None)?;
-        match writer.commit().await {
-            Ok(_) => Ok(()),
-            Err(CheckWriteError::RequestFailed { source }) => Err(source),
+    loop {
+        let deleted = retry(|| async {
+            let mut writer = client.new_check_writer(&fence, Some(version))?;
+            writer.add_delete(path, None)?;
+            match writer.commit().await {
+                Err(CheckWriteError::RequestFailed { source }) => Err(source),
+                done => Ok(done),
+            }
+        });
+        match deleted.await? {
+            Ok(_) => return Ok(()),
+            Err(CheckWriteError::CheckFailed {
+                source: ClientError::BadVersion,
+            }) => {}
             Err(
-                CheckWriteError::CheckFailed { source } | CheckWriteError::OperationFailed { source, .. },
+                CheckWriteError::RequestFailed { source }
+                | CheckWriteError::CheckFailed { source }
+                | CheckWriteError::OperationFailed { source, .. },
             ) => match source {
-                ClientError::NoNode | ClientError::BadVersion => Ok(()),
-                error => Err(error),
+                ClientError::NoNode => return Ok(()),
+                error => return Err(error.into()),
             },
         }
-    });
-    deleted.await.map_err(Error::from)
+        // Somebody wrote the fence: the next holder, or somebody who has nothing to do with this lock. In this
+        // order, so that whoever gets the lock after the second look makes another version than the first one saw.
+        let Some(fence) = retry(|| client.check_stat(&fence)).await? else {
+            return Ok(());
+        };
+        match retry(|| client.check_stat(path)).await? {
+            Some(found) if found.czxid == czxid => version = fence.version,
+            _ => return Ok(()),
+        }
+    }
 }
 
-/// Looks at the holder's own znode until it is gone.
-async fn watch_znode(session: &Session, path: &str, is_asked_for: watch::Sender<bool>) {
+/// Looks at the holder's own znode until it is gone; `only` is its czxid where others come to be at the same path.
+async fn watch_znode(session: &Session, path: &str, only: Option<i64>, is_asked_for: watch::Sender<bool>) {
     let client = session.client();
     loop {
         match retry(|| client.get_and_watch_data(path)).await {
+            Ok((_, stat, _)) if only.is_some_and(|czxid| stat.czxid != czxid) => return,
             Ok((data, _, watcher)) => {
                 if data == REVOKE {
                     is_asked_for.send_replace(true);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zookeeper_client::{CheckWriter, Error as ClientError, MultiWriteResult};
 
 use crate::error::{Error, Result};
-use crate::hold::{Hold, write_while};
+use crate::hold::{Hold, run_while, write_while};
 use crate::{InterProcessMutex, MutexGuard, Revoked, Session};
 
 /// All of several [`InterProcessMutex`]es, or none.
@@ -16,8 +16,8 @@ use crate::{InterProcessMutex, MutexGuard, Revoked, Session};
 /// taken in the order of their paths, so that two who want the same ones never wait for each other. (Curator's
 /// `InterProcessMultiLock` takes them in the order given; the znodes are the same.)
 ///
-/// **Failure.** As with the mutex. When one cannot be had, those taken before are released. When one is revoked,
-/// all count as revoked.
+/// **Failure.** As with the mutex. When one cannot be had, or one is revoked while another is waited for, those
+/// taken before are released. When one of a guard is revoked, all count as revoked.
 ///
 /// ```no_run
 /// # async fn example(session: oxkeeper_recipes::Session) -> Result<(), Box<dyn std::error::Error>> {
@@ -63,21 +63,22 @@ impl InterProcessMultiLock {
     /// Waits until all are held. Dropped, it lets go of all it has.
     ///
     /// # Errors
-    /// As [`InterProcessMutex::acquire`].
+    /// [`Error::Revoked`] as soon as one that it has is revoked while it waits for another; otherwise as
+    /// [`InterProcessMutex::acquire`].
     pub async fn acquire(&mut self) -> Result<MultiGuard> {
-        let mut guards = Vec::with_capacity(self.mutexes.len());
+        let mut taken = MultiGuard { guards: Vec::new() };
         for mutex in &mut self.mutexes {
-            guards.push(mutex.acquire().await?);
+            let guard = taken.run(mutex.acquire()).await??;
+            taken.guards.push(guard);
         }
-        // Something may have happened to the first while we waited for the last.
-        guards.iter().try_for_each(|guard| guard.check())?;
-        Ok(MultiGuard { guards })
+        taken.check()?;
+        Ok(taken)
     }
 
     /// As [`InterProcessMultiLock::acquire`]; `None` when it takes longer.
     ///
     /// # Errors
-    /// As [`InterProcessMutex::acquire`].
+    /// As [`InterProcessMultiLock::acquire`].
     pub async fn acquire_within(&mut self, within: Duration) -> Result<Option<MultiGuard>> {
         tokio::time::timeout(within, self.acquire())
             .await
@@ -100,7 +101,15 @@ impl MultiGuard {
 
     /// Whether all are held as far as this process knows.
     pub fn is_held(&self) -> bool {
-        self.guards.iter().all(|guard| guard.is_held())
+        self.check().is_ok()
+    }
+
+    /// As [`MultiGuard::is_held`], with the reason.
+    ///
+    /// # Errors
+    /// When one of them was revoked.
+    pub fn check(&self) -> Result<(), Revoked> {
+        self.guards.iter().try_for_each(|guard| guard.check())
     }
 
     /// Waits until one of them is revoked.
@@ -127,12 +136,7 @@ impl MultiGuard {
     /// # Errors
     /// When one is revoked before the future is ready.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, Revoked> {
-        self.guards.iter().try_for_each(|guard| guard.check())?;
-        tokio::select! {
-            biased;
-            reason = self.revoked() => Err(reason),
-            output = future => Ok(output),
-        }
+        run_while(|| self.check(), self.revoked(), future).await
     }
 
     /// As [`Hold::write`]: the servers refuse unless all are held.

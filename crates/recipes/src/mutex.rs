@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::contend::Queue;
 use crate::error::Result;
-use crate::hold::Hold;
+use crate::hold::{Hold, release_last};
 use crate::znode::check_path;
 use crate::{Session, sequence};
 
@@ -130,10 +130,7 @@ impl MutexGuard {
     /// # Errors
     /// As [`Hold::release`].
     pub async fn release(self) -> Result<()> {
-        match Arc::into_inner(self.hold) {
-            Some(hold) => hold.release().await,
-            None => Ok(()),
-        }
+        release_last(self.hold).await
     }
 }
 

@@ -9,7 +9,7 @@ use zookeeper_client::{CreateMode, Error as ClientError};
 
 use crate::contend::Queue;
 use crate::error::{Error, Result};
-use crate::hold::{Hold, write_while};
+use crate::hold::{Hold, release_last, write_while};
 use crate::znode::{check_path, join, retry, split};
 use crate::{FencingToken, Revoked, Session, sequence};
 
@@ -237,7 +237,7 @@ impl ReadGuard {
     /// # Errors
     /// As [`Hold::release`].
     pub async fn release(self) -> Result<()> {
-        release(self.hold).await
+        release_last(self.hold).await
     }
 }
 
@@ -247,14 +247,7 @@ impl WriteGuard {
     /// # Errors
     /// As [`Hold::release`].
     pub async fn release(self) -> Result<()> {
-        release(self.hold).await
-    }
-}
-
-async fn release(hold: Arc<Hold>) -> Result<()> {
-    match Arc::into_inner(hold) {
-        Some(hold) => hold.release().await,
-        None => Ok(()),
+        release_last(self.hold).await
     }
 }
 

@@ -76,30 +76,41 @@ impl InterProcessSemaphore {
     /// When the session ends or the server refuses.
     pub async fn acquire(&self) -> Result<Lease> {
         // Held until we have our lease, so that one at a time watches the leases.
-        let entry = self.entry.contend(&self.session, &[]).await?;
-        let lease = loop {
+        let _entry = self.entry.contend(&self.session, &[]).await?;
+        self.lease().await
+    }
+
+    /// A lease, for whoever is in.
+    async fn lease(&self) -> Result<Lease> {
+        loop {
             let mode = CreateMode::EphemeralSequential;
             let made = create_protected(&self.session, &self.leases, "lease-", &self.data, mode);
             let mut place = Place::new(&self.session, made.await?);
             if let Some(hold) = self.wait(&mut place).await? {
-                break hold;
+                return Ok(Lease { hold });
             }
-        };
-        drop(entry);
-        Ok(Lease { hold: lease })
+        }
     }
 
-    /// Waits for so many leases, and holds what it has meanwhile.
+    /// Waits for so many leases, and holds what it has meanwhile. Nobody else gets one before it has all, so that
+    /// two who want several do not wait for each other's. (Curator's `acquire(qty)` lets others in between, and may
+    /// so wait for one another.)
     ///
     /// # Errors
-    /// As [`InterProcessSemaphore::acquire`]; what it had is released.
+    /// [`Error::Revoked`] when one that it has is revoked while it waits for the rest; otherwise as
+    /// [`InterProcessSemaphore::acquire`]. What it had is released.
     pub async fn acquire_many(&self, count: usize) -> Result<Vec<Lease>> {
         if count > self.max_leases {
             return Err(Error::BadArgument("more leases than there are"));
         }
-        let mut leases = Vec::new();
-        for _ in 0..count {
-            leases.push(self.acquire().await?);
+        let _entry = match count {
+            0 => return Ok(Vec::new()),
+            _ => self.entry.contend(&self.session, &[]).await?,
+        };
+        let mut leases: Vec<Lease> = Vec::new();
+        while leases.len() < count {
+            leases.push(self.lease().await?);
+            leases.iter().try_for_each(|lease| lease.check())?;
         }
         Ok(leases)
     }

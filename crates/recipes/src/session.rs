@@ -176,7 +176,8 @@ impl Session {
         judge(&seen, self.timeout())
     }
 
-    /// When the servers heard of this session last, for sure. The session lives one timeout longer.
+    /// When the servers heard of this session last, for sure. The session lives one timeout longer. Before it is
+    /// [connected](Session::connected) for the first time: when this value was made.
     pub fn last_contact(&self) -> Instant {
         self.prober.seen.borrow().contact
     }
@@ -338,7 +339,7 @@ async fn probe(client: Client, sender: watch::Sender<Seen>) {
             Ok(_) => publish(&sender, ConnectionState::Suspended),
             Err(error) if is_connection_loss(&error) => publish(&sender, ConnectionState::Suspended),
             Err(error) if ends_session(&error) => return end(&sender),
-            // An answer all the same, if an odd one.
+            // The client's own complaint, or a reply that makes no sense: no proof that the session was heard of.
             Err(error) => tracing::debug!(%error, "a probe of the session was refused"),
         }
         disturbed = tokio::select! {

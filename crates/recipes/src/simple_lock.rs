@@ -83,23 +83,25 @@ impl SimpleLock {
                 Err(MultiWriteError::OperationFailed {
                     source: ClientError::NodeExists,
                     ..
-                }) => match retry(|| client.get_and_watch_data(&lock)).await {
-                    // It is ours: the reply was lost.
-                    Ok((data, stat, _)) if is_own(session, &id, &data, &stat) => {
-                        // Nobody acquired it since.
-                        let version = match retry(|| client.check_stat(&self.path)).await? {
-                            Some(stat) => stat.version,
-                            None => continue,
-                        };
-                        made.settle();
-                        return Ok(self.guard(lock.clone(), version, stat.czxid, moment));
+                }) => {
+                    // The lock may be ours when a reply was lost. Seen before the lock itself is seen to be ours, a
+                    // version of the directory is one of our time, and everybody after us makes another.
+                    let dir = match is_reply_lost {
+                        true => retry(|| client.check_stat(&self.path)).await?,
+                        false => None,
+                    };
+                    match (retry(|| client.get_and_watch_data(&lock)).await, dir) {
+                        (Ok((data, stat, _)), Some(dir)) if is_own(session, &id, &data, &stat) => {
+                            made.settle();
+                            return Ok(self.guard(lock.clone(), dir.version, stat.czxid, moment));
+                        }
+                        (Ok((_, _, watcher)), _) => {
+                            watcher.changed().await;
+                        }
+                        (Err(ClientError::NoNode), _) => {}
+                        (Err(error), _) => return Err(error.into()),
                     }
-                    Ok((_, _, watcher)) => {
-                        watcher.changed().await;
-                    }
-                    Err(ClientError::NoNode) => {}
-                    Err(error) => return Err(error.into()),
-                },
+                }
                 Err(MultiWriteError::RequestFailed { source }) if is_connection_loss(&source) => {
                     is_reply_lost = true;
                     retry(|| client.sync(&lock)).await?;

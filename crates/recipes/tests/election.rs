@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use oxkeeper_recipes::{Error, LeaderLatch, LeaderSelector, Revoked, SessionKeeper};
 use support::{PERSISTENT, Proxy, Server, children, eventually, within};
+use zookeeper_client::{Acls, Client, CreateMode, Error as ClientError};
 
 async fn keeper(address: std::net::SocketAddr) -> SessionKeeper {
     SessionKeeper::connect(&address.to_string()).await.unwrap()
@@ -90,6 +91,42 @@ async fn run_while_leader_drops_its_future_on_loss_and_the_latch_leads_again() {
         .write(|transaction| transaction.add_create("/x", b"", &PERSISTENT))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_latch_can_be_closed_when_there_are_no_servers_any_more() {
+    let server = Server::start();
+    let connector = Client::connector().with_session_timeout(Duration::from_secs(1));
+    let keeper = SessionKeeper::with(connector, &server.connect_string(), |session| session)
+        .await
+        .unwrap();
+    let latch = LeaderLatch::start(&keeper, "/election", "it").unwrap();
+    within("leads", latch.wait_for_leadership()).await.unwrap();
+    server.kill().unwrap();
+    within("the session is over", keeper.session().over()).await;
+    let mut listener = latch.listen();
+    if latch.leadership().is_some() {
+        within("lost", listener.changed()).await;
+    }
+    within("closed", latch.close()).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_election_that_the_servers_refuse_says_why() {
+    let server = Server::start();
+    let keeper = keeper(server.address()).await;
+    let read_only = CreateMode::Persistent.with_acls(Acls::anyone_read());
+    let created = keeper
+        .session()
+        .client()
+        .create("/election", b"", &read_only)
+        .await;
+    created.unwrap();
+    let latch = LeaderLatch::start(&keeper, "/election", "it").unwrap();
+    let refused = Error::Client(ClientError::NoAuth);
+    let waited = within("refused", latch.wait_for_leadership()).await;
+    assert_eq!(waited.err(), Some(refused.clone()));
+    assert_eq!(within("closed", latch.close()).await, Err(refused));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use oxkeeper_recipes::{
     Error, InterProcessMultiLock, InterProcessMutex, InterProcessReadWriteLock, InterProcessSemaphore,
     InterProcessSemaphoreMutex, Revoked, SimpleLock, attempt_revoke,
 };
-use oxkeeper_testkit::OpCode;
+use oxkeeper_testkit::{Fault, OpCode};
 use support::{Break, PERSISTENT, Proxy, Server, children, eventually, within};
 
 const SHORT: Duration = Duration::from_millis(50);
@@ -188,6 +188,25 @@ async fn a_semaphore_gives_several_leases_and_takes_back_what_nobody_waits_for()
 }
 
 #[tokio::test]
+async fn two_who_want_several_leases_do_not_wait_for_each_other() {
+    let server = Server::start();
+    let mut tasks = Vec::new();
+    for _ in 0..2 {
+        let session = server.session().await;
+        tasks.push(tokio::spawn(async move {
+            let semaphore = InterProcessSemaphore::new(&session, "/s", 3).unwrap();
+            for _ in 0..20 {
+                let leases = within("both", semaphore.acquire_many(2)).await.unwrap();
+                assert_eq!(leases.len(), 2);
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_semaphore_mutex_is_not_reentrant() {
     let server = Server::start();
     let session = server.session().await;
@@ -235,6 +254,32 @@ async fn a_multi_lock_has_all_or_none() {
         .await;
     assert_eq!(refused, Err(Error::Revoked(Revoked::Deleted)));
     held.release().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_multi_lock_that_loses_one_while_it_waits_for_another_lets_go() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (direct, session) = (
+        server.session().await,
+        proxy.session(Duration::from_secs(10)).await,
+    );
+    let mut b = InterProcessMutex::new(&direct, "/b").unwrap();
+    let held = b.acquire().await.unwrap();
+    let mut both = InterProcessMultiLock::new(&session, ["/a", "/b"]).unwrap();
+    let acquiring = tokio::spawn(async move { both.acquire().await });
+    eventually("it waits for the second", async || {
+        children(&direct, "/b").await.len() == 2
+    })
+    .await;
+    proxy.disconnect_clients();
+    let ended = within("it ends", acquiring).await.unwrap();
+    assert_eq!(ended.err(), Some(Error::Revoked(Revoked::Suspended)));
+    eventually("the first is free", async || {
+        children(&direct, "/a").await.is_empty()
+    })
+    .await;
+    assert!(held.is_held());
 }
 
 #[tokio::test]
@@ -308,6 +353,8 @@ async fn a_simple_lock_excludes_and_fences_former_holders_off() {
         async { proxy.heal() }
     );
     assert_eq!(late, Err(Error::Revoked(Revoked::Deleted)));
+    // It hears of it too, though there is a znode at its path.
+    assert_eq!(within("revoked", held.revoked()).await, Revoked::Deleted);
     within("released", held.release()).await.unwrap();
     assert!(
         next.is_held(),
@@ -318,6 +365,67 @@ async fn a_simple_lock_excludes_and_fences_former_holders_off() {
         .unwrap();
     next.release().await.unwrap();
     assert!(children(&two, "/l").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_simple_lock_is_released_though_somebody_wrote_its_directory() {
+    let server = Server::start();
+    let session = server.session().await;
+    let lock = SimpleLock::new(&session, "/l").unwrap();
+    let held = within("held", lock.acquire()).await.unwrap();
+    session.client().set_data("/l", b"a note", None).await.unwrap();
+    let refused = held
+        .write(|transaction| transaction.add_create("/x", b"", &PERSISTENT))
+        .await;
+    assert_eq!(refused, Err(Error::Revoked(Revoked::Deleted)), "fenced off");
+    within("released", held.release()).await.unwrap();
+    assert!(children(&session, "/l").await.is_empty());
+    within("held again", lock.acquire()).await.unwrap();
+}
+
+/// Its reply was lost, and while it looks what became of the lock, that passes to somebody else.
+#[tokio::test]
+async fn a_simple_lock_is_not_fenced_with_the_version_of_the_next_holder() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (one, two) = (
+        proxy.session(Duration::from_secs(10)).await,
+        server.session().await,
+    );
+    let (mine, theirs) = (
+        SimpleLock::new(&one, "/l").unwrap(),
+        SimpleLock::new(&two, "/l").unwrap(),
+    );
+    within("the directory is there", mine.acquire())
+        .await
+        .unwrap()
+        .release()
+        .await
+        .unwrap();
+    proxy.break_next(Break::Reply(OpCode::Multi));
+    let looks = proxy.fault_once(
+        |frame| frame.is_request(OpCode::Exists) && frame.path == Some("/l"),
+        Fault::Stall,
+    );
+    let mut acquiring = tokio::spawn(async move { mine.acquire().await });
+    eventually("it looks", async || looks.count() == 1).await;
+    two.client().delete("/l/lock", None).await.unwrap();
+    let next = within("the next", theirs.acquire()).await.unwrap();
+    proxy.heal();
+    assert!(
+        tokio::time::timeout(10 * SHORT, &mut acquiring).await.is_err(),
+        "it is another's"
+    );
+    next.write(|transaction| transaction.add_create("/x", b"", &PERSISTENT))
+        .await
+        .unwrap();
+    let token = next.fencing_token();
+    next.release().await.unwrap();
+    let held = within("its turn", acquiring).await.unwrap().unwrap();
+    assert!(held.fencing_token() > token);
+    held.write(|transaction| transaction.add_set_data("/x", b"2", None))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

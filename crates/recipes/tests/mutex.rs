@@ -7,11 +7,24 @@ mod support;
 use std::time::Duration;
 
 use oxkeeper_recipes::{
-    ConnectionState, Error, InterProcessMutex, LossPolicy, Revoked, Session, SessionKeeper, SimpleLock,
+    ConnectionState, Error, InterProcessMutex, LossPolicy, MutexGuard, Revoked, Session, SessionKeeper,
+    SimpleLock,
 };
 use oxkeeper_testkit::OpCode;
 use support::{Break, PERSISTENT, Proxy, Server, children, eventually, session_at, within};
 use zookeeper_client::Client;
+
+/// The lock, held by an owner of its own.
+async fn locked(session: &Session, path: &str) -> MutexGuard {
+    let mut owner = InterProcessMutex::new(session, path).unwrap();
+    within("the lock", owner.acquire()).await.unwrap()
+}
+
+/// Whether somebody has to wait for the lock.
+async fn is_taken(mutex: &mut InterProcessMutex) -> bool {
+    let acquired = mutex.acquire_within(Duration::from_millis(50)).await;
+    acquired.unwrap().is_none()
+}
 
 #[tokio::test]
 async fn a_mutex_passes_from_one_to_the_next_in_order() {
@@ -22,13 +35,7 @@ async fn a_mutex_passes_from_one_to_the_next_in_order() {
     let held = within("the first", first.acquire()).await.unwrap();
     assert!(held.is_held());
     let token = held.fencing_token();
-    assert!(
-        second
-            .acquire_within(Duration::from_millis(50))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(is_taken(&mut second).await);
     eventually("who gave up has left the queue", async || {
         children(&one, "/locks/job").await.len() == 1
     })
@@ -58,13 +65,7 @@ async fn its_owner_takes_a_mutex_again_and_others_wait_for_the_last_guard() {
     let inner = mutex.acquire().await.unwrap();
     assert_eq!(outer.path(), inner.path());
     outer.release().await.unwrap();
-    assert!(
-        other
-            .acquire_within(Duration::from_millis(50))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(is_taken(&mut other).await);
     inner.release().await.unwrap();
     within("the other owner", other.acquire()).await.unwrap();
 }
@@ -124,21 +125,23 @@ async fn a_release_goes_on_through_lost_connections() {
 async fn a_suspended_session_is_lost_one_timeout_after_its_last_contact() {
     let server = Server::start();
     let proxy = Proxy::start(server.address());
-    let timeout = Duration::from_millis(1500);
+    let timeout = Duration::from_secs(5);
     let session = proxy.session(timeout).await;
     within("connected", session.connected()).await.unwrap();
-    proxy.cut();
-    let state = within("the cut", session.state_other_than(ConnectionState::Connected)).await;
+    // Nothing comes any more, and nothing tells: the client notices long after the last contact.
+    proxy.stall();
+    let state = within(
+        "the silence",
+        session.state_other_than(ConnectionState::Connected),
+    )
+    .await;
     assert_eq!(state, ConnectionState::Suspended);
     let contact = session.last_contact();
+    assert!(contact.elapsed() >= timeout / 4, "{:?}", contact.elapsed());
     let state = within("the loss", session.state_other_than(ConnectionState::Suspended)).await;
     assert_eq!(state, ConnectionState::Lost);
     let silence = contact.elapsed();
-    assert!(
-        silence >= timeout && silence < timeout + Duration::from_millis(400),
-        "{silence:?}"
-    );
-    assert!(!session.is_over(), "the client itself has not given up yet");
+    assert!(silence >= timeout && silence < timeout * 5 / 4, "{silence:?}");
 }
 
 #[tokio::test]
@@ -166,13 +169,7 @@ async fn an_acquire_that_is_dropped_leaves_nothing_behind_wherever_it_stands() {
     }
     proxy.stall();
     let mut mutex = InterProcessMutex::new(&session, "/m").unwrap();
-    assert!(
-        mutex
-            .acquire_within(Duration::from_millis(100))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(is_taken(&mut mutex).await);
     proxy.heal();
     // What comes after it on the same session has seen all that was in flight.
     within("in step again", session.client().sync("/m")).await.ok();
@@ -193,13 +190,7 @@ async fn who_waited_and_gave_up_leaves_no_watch() {
     eventually("the holder watches its znode", async || server.watches() == 1).await;
     for _ in 0..10 {
         let mut waiter = InterProcessMutex::new(&two, "/m").unwrap();
-        assert!(
-            waiter
-                .acquire_within(Duration::from_millis(20))
-                .await
-                .unwrap()
-                .is_none()
-        );
+        assert!(is_taken(&mut waiter).await);
     }
     eventually("watches are gone", async || server.watches() == 1).await;
     held.release().await.unwrap();
@@ -306,24 +297,14 @@ async fn a_znode_of_the_previous_session_is_waited_for() {
     let connector = Client::connector().with_session_timeout(timeout).with_detached();
     let before = Session::new(connector.connect(&address).await.unwrap());
     let simple = SimpleLock::new(&before, "/s").unwrap().acquire().await.unwrap();
-    let held = InterProcessMutex::new(&before, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&before, "/m").await;
     let (token, simple_token) = (held.fencing_token(), simple.fencing_token());
     // The process dies: nothing is released, the session is not closed.
     std::mem::forget((held, simple));
     let after = server.session().await;
     let mut mutex = InterProcessMutex::new(&after, "/m").unwrap();
     let lock = SimpleLock::new(&after, "/s").unwrap();
-    assert!(
-        mutex
-            .acquire_within(Duration::from_millis(100))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(is_taken(&mut mutex).await);
     assert!(
         lock.acquire_within(Duration::from_millis(100))
             .await
@@ -349,11 +330,7 @@ async fn what_was_held_is_revoked_with_the_session_and_a_keeper_has_the_next_one
         .await
         .unwrap();
     let first = keeper.session();
-    let held = InterProcessMutex::new(&first, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&first, "/m").await;
     server.expire(&first).await;
     // A session that ends is first heard of by its connection that breaks.
     assert_eq!(within("revoked", held.revoked()).await, Revoked::Suspended);
@@ -385,16 +362,8 @@ async fn a_short_interruption_revokes_or_not_as_the_policy_says() {
     let proxy = Proxy::start(server.address());
     let strict = proxy.session(Duration::from_secs(10)).await;
     let patient = strict.clone().with_policy(LossPolicy::Lost);
-    let lost = InterProcessMutex::new(&strict, "/a")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
-    let kept = InterProcessMutex::new(&patient, "/b")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let lost = locked(&strict, "/a").await;
+    let kept = locked(&patient, "/b").await;
     proxy.cut();
     assert_eq!(within("revoked", lost.revoked()).await, Revoked::Suspended);
     proxy.heal();
@@ -442,11 +411,7 @@ async fn run_drops_its_future_on_revocation() {
     let server = Server::start();
     let proxy = Proxy::start(server.address());
     let session = proxy.session(Duration::from_secs(10)).await;
-    let held = InterProcessMutex::new(&session, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&session, "/m").await;
     assert_eq!(held.run(async { 7 }).await, Ok(7));
     let (alive, dropped) = tokio::sync::oneshot::channel::<()>();
     let run = held.run(async move {
@@ -457,6 +422,23 @@ async fn run_drops_its_future_on_revocation() {
     assert_eq!(ended, Err(Revoked::Suspended));
     assert!(dropped.await.is_err());
     assert_eq!(held.run(async { 7 }).await, Err(Revoked::Suspended));
+}
+
+/// The process stands still in the midst of what it runs.
+#[tokio::test]
+async fn run_does_not_go_on_in_a_process_that_was_stopped_beyond_its_session() {
+    let server = Server::start();
+    let timeout = Duration::from_millis(600);
+    let session = session_at(server.address(), timeout).await;
+    let held = locked(&session, "/m").await;
+    let mut has_gone_on = false;
+    let run = held.run(async {
+        std::thread::sleep(2 * timeout);
+        tokio::task::yield_now().await;
+        has_gone_on = true;
+    });
+    assert_eq!(run.await, Err(Revoked::Lost));
+    assert!(!has_gone_on);
 }
 
 /// The holder stands still, with its client and all its tasks, for longer than its session.
@@ -474,11 +456,7 @@ fn a_holder_that_was_stopped_beyond_its_session_does_not_write() {
     let (stopped, other) = (own(), own());
     let held = stopped.block_on(async {
         let session = session_at(server.address(), timeout).await;
-        let held = InterProcessMutex::new(&session, "/m")
-            .unwrap()
-            .acquire()
-            .await
-            .unwrap();
+        let held = locked(&session, "/m").await;
         held.write(|transaction| transaction.add_create("/value", b"first", &PERSISTENT))
             .await
             .unwrap();
@@ -519,11 +497,7 @@ async fn a_write_that_arrives_after_the_lock_was_lost_is_refused() {
     let proxy = Proxy::start(server.address());
     let direct = server.session().await;
     let session = proxy.session(Duration::from_secs(10)).await;
-    let held = InterProcessMutex::new(&session, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&session, "/m").await;
     held.write(|transaction| transaction.add_create("/value", b"first", &PERSISTENT))
         .await
         .unwrap();
@@ -536,11 +510,7 @@ async fn a_write_that_arrives_after_the_lock_was_lost_is_refused() {
         async {
             // The lock passes on meanwhile.
             direct.client().delete(held.path(), None).await.unwrap();
-            let next = InterProcessMutex::new(&direct, "/m")
-                .unwrap()
-                .acquire()
-                .await
-                .unwrap();
+            let next = locked(&direct, "/m").await;
             next.write(|transaction| transaction.add_set_data("/value", b"second", None))
                 .await
                 .unwrap();
@@ -560,11 +530,7 @@ async fn a_release_wakes_one_of_many_waiters() {
         server.session().await,
         proxy.session(Duration::from_secs(10)).await,
     );
-    let held = InterProcessMutex::new(&direct, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&direct, "/m").await;
     let mut waiters = Vec::new();
     for number in 0..6 {
         let mut waiter = InterProcessMutex::new(&session, "/m").unwrap();
@@ -589,11 +555,7 @@ async fn a_release_that_is_not_awaited_to_its_end_goes_on() {
     let proxy = Proxy::start(server.address());
     let direct = server.session().await;
     let session = proxy.session(Duration::from_secs(10)).await;
-    let held = InterProcessMutex::new(&session, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&session, "/m").await;
     proxy.stall();
     let released = tokio::time::timeout(Duration::from_millis(20), held.release()).await;
     assert!(released.is_err() && children(&direct, "/m").await.len() == 1);
@@ -680,11 +642,7 @@ async fn the_queue_goes_on_in_order_when_its_sequence_is_exhausted() {
     let data_dir = dir.path().to_owned();
     let server = oxkeeper_testkit::Server::start_with(|config| config.storage.data_dir = data_dir).unwrap();
     let session = session_at(server.address(), Duration::from_secs(10)).await;
-    let held = InterProcessMutex::new(&session, "/m")
-        .unwrap()
-        .acquire()
-        .await
-        .unwrap();
+    let held = locked(&session, "/m").await;
     let mut waiters = Vec::new();
     for number in 0..6 {
         let mut waiter = InterProcessMutex::new(&session, "/m").unwrap();
@@ -699,7 +657,6 @@ async fn the_queue_goes_on_in_order_when_its_sequence_is_exhausted() {
         .participants()
         .await
         .unwrap();
-    // What servers do: the counter stays where it is.
     // What servers do: the counter stays where it is.
     assert!(queue[0].ends_with("-2147483646") && queue.len() == 7, "{queue:?}");
     assert!(

@@ -39,7 +39,7 @@ pub(crate) enum LinkMessage {
 
 /// Where connections, links and workers put what they have for the core. The queue is bounded by what its senders may
 /// have in work: each connection `requests_per_connection_max` requests, each link
-/// [`crate::peer_link::BATCHES_WAITING_MAX`] batches of packets, the disk worker one event per sync.
+/// [`crate::link_tasks::BATCHES_WAITING_MAX`] batches of packets, the disk worker one event per sync.
 #[derive(Clone)]
 pub(crate) struct CoreHandle {
     sender: Sender<CoreMessage>,

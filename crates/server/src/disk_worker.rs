@@ -11,11 +11,11 @@ use oxkeeper_storage::{EpochFile, SnapshotTrigger, Storage, StorageError, Trunca
 use oxkeeper_tree::TreeSettings;
 use oxkeeper_types::Zxid;
 use oxkeeper_zab::{Entry, Event as ZabEvent, Write, WriteId};
+use parking_lot::{Condvar, Mutex};
 
 use crate::channels::{CoreHandle, DiskJob, DiskQueueFill};
 use crate::config::StorageConfig;
 use crate::config_files::ConfigFiles;
-use crate::snapshot_worker::DurableEnd;
 
 /// What the disk workers count.
 #[derive(Debug, Default)]
@@ -24,6 +24,52 @@ pub(crate) struct DiskStats {
     pub(crate) slow_syncs: AtomicU64,
     /// Snapshots taken.
     pub(crate) snapshots: AtomicU64,
+}
+
+/// How far the log is durable, for a snapshot to wait for.
+#[derive(Debug)]
+pub(crate) struct DurableEnd {
+    known: Mutex<Known>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Known {
+    zxid: Zxid,
+    is_final: bool,
+}
+
+impl DurableEnd {
+    pub(crate) fn new(zxid: Zxid) -> DurableEnd {
+        DurableEnd {
+            known: Mutex::new(Known {
+                zxid,
+                is_final: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Everything up to `zxid` is durable, and nothing after it.
+    pub(crate) fn set(&self, zxid: Zxid) {
+        self.known.lock().zxid = zxid;
+        self.changed.notify_all();
+    }
+
+    /// Nothing becomes durable any more.
+    pub(crate) fn stop(&self) {
+        self.known.lock().is_final = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until everything up to `zxid` is durable. False when the server stops before that.
+    pub(crate) fn wait_for(&self, zxid: Zxid) -> bool {
+        let mut known = self.known.lock();
+        while known.zxid < zxid && !known.is_final {
+            self.changed.wait(&mut known);
+        }
+        known.zxid >= zxid
+    }
 }
 
 /// The disk of one server, as its worker sees it.

@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ServeError;
 use crate::config::{EnsembleConfig, Member, PeerAddress};
-use crate::listener;
+use crate::ports;
 
 /// How long an accepted connection may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
@@ -513,7 +513,7 @@ async fn listen_on(host: &str, port: u16) -> io::Result<TcpListener> {
     }
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "it has no address");
     for ip in found {
-        match listener::bind_to(SocketAddr::new(ip, port), None) {
+        match ports::bind_to(SocketAddr::new(ip, port), None) {
             Ok((listener, _)) => return Ok(listener),
             Err(cause) => failure = cause,
         }

@@ -18,8 +18,9 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{EnsembleConfig, Member};
-use crate::listener::bind_port;
-use crate::peer_link::{LinkContext, PeerLink};
+use crate::link_tasks::{self, LinkContext};
+use crate::peer_link::PeerLink;
+use crate::ports::bind_port;
 
 /// Connections of learners at a time; further ones are closed. Far more than an ensemble has, so that only strangers
 /// meet it.
@@ -152,7 +153,7 @@ impl LearnerLinks {
                 Ok((stream, peer)) => {
                     let link = tasks.next_id();
                     let event = ZabEvent::LeaderConnected { incarnation, link };
-                    PeerLink::open(
+                    link_tasks::open(
                         link,
                         stream,
                         peer,
@@ -343,7 +344,7 @@ fn accept(stream: TcpStream, peer: SocketAddr, tasks: &Tasks) {
     }
     let link = tasks.next_id();
     let event = ZabEvent::LearnerConnected { link };
-    PeerLink::open(
+    link_tasks::open(
         link,
         stream,
         peer,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use oxkeeper_core::membership::Membership;
 use oxkeeper_core::{Event, Now, ServerCore, Standing};
@@ -13,93 +13,17 @@ use oxkeeper_zab::{
     Action as ZabAction, CloseReason, Configuration, Entry, Event as ZabEvent, LinkId, PeerFault, PeerState,
     Reason, SyncMethod, Write,
 };
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use crate::channels::{CoreHandle, DiskJob, LinkMessage};
 use crate::election_links::ElectionLinks;
 use crate::learner_links::LearnerLinks;
+use crate::member_view::MemberView;
 
 /// The most txns that are read from the log for one learner; one that lacks more gets a snapshot.
 const LOG_READ_ENTRIES_MAX: usize = 100_000;
 /// The most bytes of them.
 const LOG_READ_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// What the server is at the moment, for connections and words. The core thread keeps it up to date.
-#[derive(Debug)]
-pub(crate) struct MemberView {
-    /// An index into [`STANDINGS`].
-    standing: AtomicUsize,
-    /// When it began to serve, monotonic ms.
-    pub(crate) serving_since_ms: AtomicU64,
-    /// The leader that is followed; -1 for none.
-    pub(crate) leader: AtomicI64,
-    /// The committed configuration, once it is another than the settings say.
-    configuration: Mutex<Option<Arc<Configuration>>>,
-    /// Sizes of what was proposed, bytes; -1 before the first.
-    pub(crate) proposal_bytes_last: AtomicI64,
-    pub(crate) proposal_bytes_min: AtomicI64,
-    pub(crate) proposal_bytes_max: AtomicI64,
-}
-
-const STANDINGS: [Standing; 6] = [
-    Standing::Standalone,
-    Standing::Looking,
-    Standing::Leading,
-    Standing::Following,
-    Standing::Observing,
-    Standing::ReadOnly,
-];
-
-impl MemberView {
-    pub(crate) fn new(standing: Standing) -> MemberView {
-        let view = MemberView {
-            standing: AtomicUsize::new(0),
-            serving_since_ms: AtomicU64::new(0),
-            leader: AtomicI64::new(-1),
-            configuration: Mutex::new(None),
-            proposal_bytes_last: AtomicI64::new(-1),
-            proposal_bytes_min: AtomicI64::new(-1),
-            proposal_bytes_max: AtomicI64::new(-1),
-        };
-        view.set_standing(standing);
-        view
-    }
-
-    pub(crate) fn standing(&self) -> Standing {
-        STANDINGS[self.standing.load(Relaxed)]
-    }
-
-    pub(crate) fn configuration(&self) -> Option<Arc<Configuration>> {
-        self.configuration.lock().clone()
-    }
-
-    fn set_standing(&self, standing: Standing) {
-        let at = STANDINGS.iter().position(|of| *of == standing);
-        self.standing.store(at.expect("all are listed"), Relaxed);
-    }
-
-    fn count_proposal(&self, bytes: usize) {
-        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.proposal_bytes_last.store(bytes, Relaxed);
-        self.proposal_bytes_max.fetch_max(bytes, Relaxed);
-        let smallest = self.proposal_bytes_min.load(Relaxed);
-        if smallest < 0 || bytes < smallest {
-            self.proposal_bytes_min.store(bytes, Relaxed);
-        }
-    }
-
-    /// Begins to count proposals anew (`srst`).
-    pub(crate) fn reset(&self) {
-        for size in [
-            &self.proposal_bytes_last,
-            &self.proposal_bytes_min,
-            &self.proposal_bytes_max,
-        ] {
-            size.store(-1, Relaxed);
-        }
-    }
-}
 
 /// The way to the other servers, and the own files as far as they are for them.
 pub(crate) struct MemberLinks {
@@ -239,7 +163,7 @@ impl MemberLinks {
         self.learners.set_members(&known);
         self.elections.set_members(committed, &known);
         let is_new = (self.view.configuration()).is_none_or(|before| before.version != committed.version);
-        *self.view.configuration.lock() = Some(committed.clone());
+        self.view.set_configuration(committed.clone());
         match next {
             Some(next) if !is_new || committed.version == 0 => {
                 tracing::info!("configuration {:x} is proposed", next.version);

@@ -1,11 +1,5 @@
-//! One connection of the quorum port, between a leader and a learner: packets out, packets in, and the snapshot that
-//! may stand among them (quorum spec, sections 4 and 6).
-//!
-//! ```text
-//!  core thread ──batch──▶ socket, at once when nothing waits
-//!                   └───▶ outbox ──▶ writer task ──▶ socket          socket ──▶ reader task ──▶ core thread
-//!                                      └── walks the tree for a snapshot          └── feeds a snapshot to disk and tree
-//! ```
+//! One connection of the quorum port as the core thread holds it: what is sent leaves at once when nothing waits, and
+//! else waits in the outbox for the writer task. Its tasks are in `link_tasks.rs`.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,48 +7,19 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use oxkeeper_core::{Event, Sender, Shared, SnapshotIntake, SnapshotStream, decode_message};
-use oxkeeper_storage::Storage;
-use oxkeeper_types::Zxid;
-use oxkeeper_wire::QuorumPacket;
-use oxkeeper_zab::{Event as ZabEvent, LinkId, Message};
+use oxkeeper_zab::LinkId;
 use parking_lot::Mutex;
 use socket2::SockRef;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-
-use crate::channels::{CoreHandle, CoreMessage, DiskQueueFill, LinkMessage};
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::{Notify, watch};
 
 /// What may wait to be sent over one link beside what it was sent at once when nothing waited (the history that a
 /// learner lacks). A learner that falls behind by more loses its link, and synchronises again.
 pub(crate) const OUTBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Batches of packets of one link that wait for the core; the link is not read while there are as many. A batch is one
-/// long packet or [`READ_BYTES_MAX`] of short ones.
-pub(crate) const BATCHES_WAITING_MAX: usize = 16;
-/// What is read at first at once: strangers get no more memory.
-const READ_BYTES_MIN: usize = 2 * 1024;
-/// What is read at most at once, from who sends much.
-const READ_BYTES_MAX: usize = 128 * 1024;
 /// A piece of the outbox does not grow beyond this, so that what is sent already need not be kept.
 const SEGMENT_BYTES_MAX: usize = 1024 * 1024;
-/// A buffer that grew beyond this is given back once it is empty.
-const BUFFER_KEPT_MAX: usize = 256 * 1024;
 /// How long a link that is closed may take to send what was queued before.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(2);
-/// How the end of a link is told that only a broken or hostile peer brings about.
-const MALFORMED: &str = "malformed packet";
-
-/// What the tasks of all links need.
-pub(crate) struct LinkContext {
-    pub(crate) core: CoreHandle,
-    pub(crate) disk: Arc<DiskQueueFill>,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) storage: Storage,
-    /// The most data of one packet.
-    pub(crate) packet_bytes_max: usize,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -66,7 +31,7 @@ enum Phase {
 
 /// What waits to be sent.
 #[derive(Debug)]
-enum Segment {
+pub(crate) enum Segment {
     Bytes(Vec<u8>),
     /// The tree, as it is when its turn comes.
     Snapshot,
@@ -89,11 +54,12 @@ pub(crate) struct PeerLink {
     pub(crate) id: LinkId,
     /// The other end.
     pub(crate) peer: SocketAddr,
-    inner: Arc<Inner>,
+    state: Arc<LinkState>,
 }
 
+/// What its tasks work on.
 #[derive(Debug)]
-struct Inner {
+pub(crate) struct LinkState {
     writing: OwnedWriteHalf,
     outbox: Mutex<Outbox>,
     wake_writer: Notify,
@@ -103,18 +69,9 @@ struct Inner {
 }
 
 impl PeerLink {
-    /// Tells the core of a new link by `event`, then serves it. `place` is given back when the link has ended.
-    pub(crate) fn open(
-        id: LinkId,
-        stream: TcpStream,
-        peer: SocketAddr,
-        remote: Sender,
-        place: Option<OwnedSemaphorePermit>,
-        context: Arc<LinkContext>,
-        event: ZabEvent,
-    ) {
-        let (reading, writing) = stream.into_split();
-        let inner = Arc::new(Inner {
+    /// A link over which nothing was sent, and what its tasks work on.
+    pub(crate) fn new(id: LinkId, peer: SocketAddr, writing: OwnedWriteHalf) -> (PeerLink, Arc<LinkState>) {
+        let state = Arc::new(LinkState {
             writing,
             outbox: Mutex::default(),
             wake_writer: Notify::new(),
@@ -124,27 +81,19 @@ impl PeerLink {
         let link = PeerLink {
             id,
             peer,
-            inner: inner.clone(),
+            state: state.clone(),
         };
-        context.core.send(CoreMessage::Link(LinkMessage::Opened(
-            Arc::new(link),
-            Event::Ensemble(event),
-        )));
-        tokio::spawn(write_until_closed(id, inner.clone(), context.clone()));
-        tokio::spawn(async move {
-            read_until_closed(id, peer, reading, inner, remote, context).await;
-            drop(place);
-        });
+        (link, state)
     }
 
     /// Sends `batch`, after what was sent before. What the socket does not take at once waits in the outbox; when
     /// that is too much, the link ends.
     pub(crate) fn send(&self, batch: &[u8]) {
-        let mut outbox = self.inner.outbox.lock();
+        let mut outbox = self.state.outbox.lock();
         let mut rest = batch;
         if outbox.segments.is_empty() && !outbox.is_writing {
             // When that fails, the writer waits until it can be written, or meets the error again.
-            if let Ok(sent) = self.inner.writing.try_write(batch) {
+            if let Ok(sent) = self.state.writing.try_write(batch) {
                 rest = &batch[sent..];
             }
         }
@@ -156,7 +105,7 @@ impl PeerLink {
         }
         if outbox.bytes + rest.len() > outbox.bytes_max {
             drop(outbox);
-            self.inner.end(format!(
+            self.state.end(format!(
                 "it does not read fast enough: more than {OUTBOX_BYTES_MAX} bytes wait for it"
             ));
             return;
@@ -171,23 +120,23 @@ impl PeerLink {
             }
         }
         drop(outbox);
-        self.inner.wake_writer.notify_one();
+        self.state.wake_writer.notify_one();
     }
 
     /// Ends the link at once, as if the network had.
     pub(crate) fn cut(&self) {
-        self.inner.end("it was cut".to_owned());
+        self.state.end("it was cut".to_owned());
     }
 
     /// Sends the tree. What is sent later waits until that is over.
     pub(crate) fn send_snapshot(&self) {
-        self.inner.outbox.lock().segments.push_back(Segment::Snapshot);
-        self.inner.wake_writer.notify_one();
+        self.state.outbox.lock().segments.push_back(Segment::Snapshot);
+        self.state.wake_writer.notify_one();
     }
 
     /// Ends the link when what was sent before has left, or when that takes too long. A snapshot is broken off.
     pub(crate) fn close(&self) {
-        let mut outbox = self.inner.outbox.lock();
+        let mut outbox = self.state.outbox.lock();
         if let Some(at) = outbox
             .segments
             .iter()
@@ -196,49 +145,49 @@ impl PeerLink {
             outbox.segments.truncate(at);
         }
         drop(outbox);
-        self.inner.phase.send_if_modified(|phase| {
+        self.state.phase.send_if_modified(|phase| {
             let is_open = *phase == Phase::Open;
             if is_open {
                 *phase = Phase::Closing;
             }
             is_open
         });
-        self.inner.wake_writer.notify_one();
+        self.state.wake_writer.notify_one();
     }
 }
 
 impl Drop for PeerLink {
     fn drop(&mut self) {
-        if *self.inner.phase.borrow() == Phase::Open {
-            self.inner.end("it is not needed any more".to_owned());
+        if *self.state.phase.borrow() == Phase::Open {
+            self.state.end("it is not needed any more".to_owned());
         }
     }
 }
 
-impl Inner {
-    fn end(&self, why: String) {
+impl LinkState {
+    pub(crate) fn end(&self, why: String) {
         self.cause.lock().get_or_insert(why);
         self.phase.send_replace(Phase::Ended);
     }
 
-    fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         *self.phase.borrow() == Phase::Open
     }
 
-    async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         let mut phase = self.phase.subscribe();
         // Cannot fail: the sender is in `self`.
         let _ended = phase.wait_for(|phase| *phase == Phase::Ended).await.is_ok();
     }
 
     /// Completes some time after the link was closed.
-    async fn overdue(&self) {
+    pub(crate) async fn overdue(&self) {
         let mut phase = self.phase.subscribe();
         let _closed = phase.wait_for(|phase| *phase != Phase::Open).await.is_ok();
         tokio::time::sleep(LAST_WORDS_WITHIN).await;
     }
 
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             self.writing.writable().await?;
             match self.writing.try_write(bytes) {
@@ -250,282 +199,33 @@ impl Inner {
         }
         Ok(())
     }
-}
 
-async fn write_until_closed(id: LinkId, inner: Arc<Inner>, context: Arc<LinkContext>) {
-    let ended = tokio::select! {
-        written = write(id, &inner, &context) => written,
-        () = inner.overdue() => Ok(()),
-        () = inner.ended() => Ok(()),
-    };
-    match ended {
-        Ok(()) => {
-            // Whatever else is to be said of a connection that is over, its end says it.
-            let _over = SockRef::from(inner.writing.as_ref()).shutdown(Shutdown::Write);
-            inner.end("closed".to_owned());
-        }
-        Err(why) => inner.end(why),
-    }
-}
-
-/// Writes what the outbox holds, until the link is closed and it holds nothing more.
-async fn write(id: LinkId, inner: &Inner, context: &LinkContext) -> Result<(), String> {
-    loop {
-        let segment = {
-            let mut outbox = inner.outbox.lock();
-            let segment = outbox.segments.pop_front();
-            outbox.is_writing = segment.is_some();
-            segment
-        };
-        match segment {
-            None if !inner.is_open() => return Ok(()),
-            None => inner.wake_writer.notified().await,
-            Some(Segment::Bytes(bytes)) => {
-                inner.write_all(&bytes).await.map_err(|error| error.to_string())?;
-                inner.outbox.lock().bytes -= bytes.len();
-            }
-            Some(Segment::Snapshot) => send_snapshot(id, inner, context).await?,
-        }
-    }
-}
-
-/// Tells twice per tick that a snapshot goes on, which may take longer than a peer may be silent.
-struct SnapshotProgress {
-    link: LinkId,
-    told: std::time::Instant,
-    interval: Duration,
-}
-
-impl SnapshotProgress {
-    fn begin(link: LinkId, context: &LinkContext) -> SnapshotProgress {
-        SnapshotProgress {
-            link,
-            told: std::time::Instant::now(),
-            interval: Duration::from_millis(context.shared.settings.tick_ms / 2),
-        }
+    /// What is to be written next, by the writer, who is done with what it took before.
+    pub(crate) fn take_segment(&self) -> Option<Segment> {
+        let mut outbox = self.outbox.lock();
+        let segment = outbox.segments.pop_front();
+        outbox.is_writing = segment.is_some();
+        segment
     }
 
-    fn tell(&mut self, context: &LinkContext) {
-        if self.told.elapsed() >= self.interval {
-            self.told = std::time::Instant::now();
-            let link = self.link;
-            context
-                .core
-                .submit(Event::Ensemble(ZabEvent::SnapshotProgress { link }));
-        }
+    /// As many bytes of the outbox have left.
+    pub(crate) fn note_sent(&self, bytes: usize) {
+        self.outbox.lock().bytes -= bytes;
     }
-}
 
-/// Walks the tree and sends it, at the pace of the socket.
-async fn send_snapshot(id: LinkId, inner: &Inner, context: &LinkContext) -> Result<(), String> {
-    let begun = std::time::Instant::now();
-    let mut progress = SnapshotProgress::begin(id, context);
-    let (mut stream, mut chunk, mut sent) = (None, Vec::new(), 0_u64);
-    loop {
-        if !inner.is_open() {
-            return Ok(());
-        }
-        let (shared, walked) = (context.shared.clone(), stream.take());
-        // Encoding a part of the tree takes long enough to hold up other tasks.
-        let walk = tokio::task::spawn_blocking(move || {
-            let mut stream = walked.unwrap_or_else(|| SnapshotStream::begin(&shared.replica));
-            chunk.clear();
-            let more = stream.next_chunk(&shared.replica, &mut chunk);
-            (stream, chunk, more)
-        });
-        let (walked, bytes, more) = walk
-            .await
-            .map_err(|error| format!("walking the tree ended: {error}"))?;
-        inner.write_all(&bytes).await.map_err(|error| error.to_string())?;
-        sent += bytes.len() as u64;
-        progress.tell(context);
-        if !more {
-            tracing::info!(
-                "a snapshot of {sent} bytes was sent over link {} in {} ms",
-                id.0,
-                begun.elapsed().as_millis()
-            );
-            context
-                .core
-                .submit(Event::Ensemble(ZabEvent::SnapshotSent { link: id }));
-            return Ok(());
-        }
-        (stream, chunk) = (Some(walked), bytes);
+    /// Waits until there may be something to write.
+    pub(crate) async fn woken(&self) {
+        self.wake_writer.notified().await;
     }
-}
 
-async fn read_until_closed(
-    id: LinkId,
-    peer: SocketAddr,
-    reading: OwnedReadHalf,
-    inner: Arc<Inner>,
-    remote: Sender,
-    context: Arc<LinkContext>,
-) {
-    let ended = tokio::select! {
-        Err(why) = read(id, reading, remote, &context) => why,
-        () = inner.ended() => inner.cause.lock().clone().unwrap_or_default(),
-    };
-    if ended.starts_with(MALFORMED) {
-        tracing::warn!(%peer, "link {} ended: {ended}", id.0);
-    } else {
-        tracing::info!(%peer, "link {} ended: {ended}", id.0);
+    /// Why it ended.
+    pub(crate) fn cause(&self) -> String {
+        self.cause.lock().clone().unwrap_or_default()
     }
-    inner.end(ended);
-    context.core.send(CoreMessage::Link(LinkMessage::Closed(id)));
-}
 
-/// Reads packets and hands them to the core, until something is wrong.
-async fn read(
-    id: LinkId,
-    mut reading: OwnedReadHalf,
-    remote: Sender,
-    context: &LinkContext,
-) -> Result<std::convert::Infallible, String> {
-    let places = Arc::new(Semaphore::new(BATCHES_WAITING_MAX));
-    let mut arrivals = vec![0; READ_BYTES_MIN];
-    let mut input = Vec::new();
-    loop {
-        let Decoded {
-            events,
-            used,
-            snapshot,
-        } = decode(id, &input, remote, context)?;
-        input.drain(..used);
-        if input.is_empty() && input.capacity() > BUFFER_KEPT_MAX {
-            input = Vec::new();
-        }
-        if !events.is_empty() {
-            context.disk.has_room().await;
-            let place = places.clone().acquire_owned().await;
-            let place = place.map_err(|error| error.to_string())?;
-            context.core.send(CoreMessage::Received(events, place));
-        }
-        match snapshot {
-            Some(zxid) => {
-                receive_snapshot(id, zxid, &mut reading, &mut input, &mut arrivals, context).await?
-            }
-            None => read_more(&mut reading, &mut input, &mut arrivals).await?,
-        }
-    }
-}
-
-/// Appends what there is, waiting for something.
-async fn read_more(
-    reading: &mut OwnedReadHalf,
-    input: &mut Vec<u8>,
-    arrivals: &mut Vec<u8>,
-) -> Result<(), String> {
-    match reading.read(arrivals).await {
-        Ok(0) => Err("the peer hung up".to_owned()),
-        Ok(length) => {
-            input.extend_from_slice(&arrivals[..length]);
-            if length == arrivals.len() {
-                arrivals.resize(READ_BYTES_MAX, 0);
-            }
-            Ok(())
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-struct Decoded {
-    events: Vec<Event>,
-    /// Bytes of the packets decoded.
-    used: usize,
-    /// The packets end with a SNAP of this zxid: the stream of a snapshot follows.
-    snapshot: Option<Zxid>,
-}
-
-/// Decodes the packets that are whole, up to a SNAP.
-fn decode(id: LinkId, input: &[u8], remote: Sender, context: &LinkContext) -> Result<Decoded, String> {
-    let malformed = |error| format!("{MALFORMED}: {error}");
-    let mut decoded = Decoded {
-        events: Vec::new(),
-        used: 0,
-        snapshot: None,
-    };
-    while let Some((packet, length)) =
-        QuorumPacket::decode(&input[decoded.used..], context.packet_bytes_max).map_err(malformed)?
-    {
-        decoded.used += length;
-        let Some(message) = decode_message(&packet, remote).map_err(malformed)? else {
-            tracing::debug!(
-                "a packet of kind {} was passed over on link {}",
-                packet.kind.0,
-                id.0
-            );
-            continue;
-        };
-        if let Message::Snap(zxid) = message {
-            decoded.snapshot = Some(zxid);
-        }
-        decoded
-            .events
-            .push(Event::Ensemble(ZabEvent::Received { link: id, message }));
-        if decoded.snapshot.is_some() {
-            break;
-        }
-    }
-    Ok(decoded)
-}
-
-/// Takes in the snapshot that stands before the next packet.
-async fn receive_snapshot(
-    id: LinkId,
-    zxid: Zxid,
-    reading: &mut OwnedReadHalf,
-    input: &mut Vec<u8>,
-    arrivals: &mut Vec<u8>,
-    context: &LinkContext,
-) -> Result<(), String> {
-    let begun = std::time::Instant::now();
-    let refused = |error| format!("the leader's snapshot cannot be taken over: {error}");
-    let (storage, shared) = (context.storage.clone(), context.shared.clone());
-    let mut intake = blocking(move || {
-        SnapshotIntake::begin(&storage, &shared.settings.tree, zxid).map_err(|error| error.to_string())
-    })
-    .await
-    .map_err(refused)?;
-    let mut received = 0_u64;
-    let mut told = SnapshotProgress::begin(id, context);
-    loop {
-        let bytes = std::mem::take(input);
-        let (fed, progress, mut bytes) = blocking(move || {
-            let progress = intake.feed(&bytes).map_err(|error| error.to_string())?;
-            Ok((intake, progress, bytes))
-        })
-        .await
-        .map_err(refused)?;
-        intake = fed;
-        bytes.drain(..progress.consumed);
-        received += progress.consumed as u64;
-        told.tell(context);
-        *input = bytes;
-        if progress.is_complete {
-            break;
-        }
-        read_more(reading, input, arrivals).await?;
-    }
-    let snapshot = blocking(move || intake.finish().map_err(|error| error.to_string()))
-        .await
-        .map_err(refused)?;
-    tracing::info!(
-        "a snapshot of {received} bytes as of zxid {zxid} was received in {} ms",
-        begun.elapsed().as_millis()
-    );
-    context
-        .core
-        .send(CoreMessage::Link(LinkMessage::Snapshot(id, Box::new(snapshot))));
-    Ok(())
-}
-
-/// Does what reads, writes or computes for long beside the tasks.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(error.to_string()),
+    /// Tells the other end that nothing more comes.
+    pub(crate) fn finish_writing(&self) {
+        // Whatever else is to be said of a connection that is over, its end says it.
+        let _over = SockRef::from(self.writing.as_ref()).shutdown(Shutdown::Write);
     }
 }

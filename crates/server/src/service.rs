@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::ServerConfig;
 use crate::connection_throttle::ConnectionThrottle;
 use crate::disk_worker::DiskStats;
-use crate::member::MemberView;
+use crate::member_view::MemberView;
 use crate::registry::Registry;
 
 /// One server, as its connections see it.

@@ -12,13 +12,12 @@ use oxkeeper_storage::{
     StorageSettings, TxnLog,
 };
 use oxkeeper_tree::TreeSettings;
-use oxkeeper_types::Zxid;
 use oxkeeper_zab::NO_HISTORY;
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::ServeError;
 use crate::config::{EnsembleConfig, ServerConfig, SnapshotCompression, StorageConfig};
-use crate::disk_worker::DiskStats;
+use crate::disk_worker::{DiskStats, DurableEnd};
 
 /// Znodes written to a snapshot under one hold of the replica.
 const ZNODES_PER_HOLD: usize = 500;
@@ -138,52 +137,6 @@ pub(crate) fn start(
     })
 }
 
-/// How far the log is durable, for a snapshot to wait for.
-#[derive(Debug)]
-pub(crate) struct DurableEnd {
-    known: Mutex<Known>,
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct Known {
-    zxid: Zxid,
-    is_final: bool,
-}
-
-impl DurableEnd {
-    pub(crate) fn new(zxid: Zxid) -> DurableEnd {
-        DurableEnd {
-            known: Mutex::new(Known {
-                zxid,
-                is_final: false,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    /// Everything up to `zxid` is durable, and nothing after it.
-    pub(crate) fn set(&self, zxid: Zxid) {
-        self.known.lock().zxid = zxid;
-        self.changed.notify_all();
-    }
-
-    /// Nothing becomes durable any more.
-    pub(crate) fn stop(&self) {
-        self.known.lock().is_final = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits until everything up to `zxid` is durable. False when the server stops before that.
-    pub(crate) fn wait_for(&self, zxid: Zxid) -> bool {
-        let mut known = self.known.lock();
-        while known.zxid < zxid && !known.is_final {
-            self.changed.wait(&mut known);
-        }
-        known.zxid >= zxid
-    }
-}
-
 /// Takes snapshots when told to, until nobody is left to tell. Requests that come while one is taken are one.
 pub(crate) fn run(
     shared: &Shared,
@@ -252,6 +205,8 @@ pub(crate) async fn purge_regularly(storage: Storage, retain: usize, interval: D
 
 #[cfg(test)]
 mod tests {
+    use oxkeeper_types::Zxid;
+
     use super::*;
 
     #[test]

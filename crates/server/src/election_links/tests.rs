@@ -383,7 +383,7 @@ async fn a_server_that_died_and_came_back_is_heard_at_once() {
         };
         let bind = async {
             loop {
-                match listener::bind_to(([127, 0, 0, 1], port).into(), None) {
+                match ports::bind_to(([127, 0, 0, 1], port).into(), None) {
                     Ok((listener, _)) => break listener,
                     Err(_) => sleep(Duration::from_millis(5)).await,
                 }

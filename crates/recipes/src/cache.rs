@@ -6,12 +6,12 @@
 //! there is no connection (ZOOKEEPER-4698), and not every client sets them again; so after each connection the
 //! cache watches and reads anew, and tells the difference.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use zookeeper_client::{
@@ -41,7 +41,8 @@ pub enum Scope {
     Tree,
 }
 
-/// How much a [`Cache`] may hold. While it reads it may need as much again.
+/// How much a [`Cache`] may hold. While it reads it may need as much again, and once more for listeners that are
+/// behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheLimits {
     /// The most znodes; 100,000 by default.
@@ -66,7 +67,7 @@ pub struct Node {
     pub path: String,
     /// Its data.
     pub data: Vec<u8>,
-    /// Its Stat. The counts of children are those of when its data was read.
+    /// Its Stat. What changes without its data, as the counts of children, is as it was when this data was first read.
     pub stat: Stat,
 }
 
@@ -98,6 +99,15 @@ pub enum Change {
     },
     /// A znode is gone. One that was deleted and created again is told as gone, then as created.
     Deleted(Arc<Node>),
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        match self {
+            Change::Created(node) | Change::Deleted(node) => node.bytes(),
+            Change::Updated { before, after } => before.bytes() + after.bytes(),
+        }
+    }
 }
 
 /// What [`Updates`] give.
@@ -170,14 +180,47 @@ struct Shared {
     limits: CacheLimits,
     held: RwLock<Held>,
     state: watch::Sender<CacheState>,
-    /// Sent to while `held` is locked for writing.
-    changes: broadcast::Sender<Arc<[Change]>>,
+    /// How many publications there were. Sent to while `held` is locked for writing.
+    told: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     nodes: Nodes,
     bytes: usize,
+    told: Told,
+}
+
+/// The last publications, for listeners that are behind.
+#[derive(Debug, Default)]
+struct Told {
+    /// Each with its bytes.
+    kept: VecDeque<(Arc<[Change]>, usize)>,
+    bytes: usize,
+    /// How many there were, those included that are not kept any more.
+    count: u64,
+}
+
+impl Told {
+    fn push(&mut self, changes: Arc<[Change]>, bytes_max: usize) {
+        let bytes = changes.iter().map(Change::bytes).sum();
+        self.kept.push_back((changes, bytes));
+        self.bytes += bytes;
+        self.count += 1;
+        while self.kept.len() > UPDATES_KEPT || self.bytes > bytes_max {
+            let Some((_, bytes)) = self.kept.pop_front() else {
+                break;
+            };
+            self.bytes -= bytes;
+        }
+    }
+
+    /// A publication by its number; `None` when it is not kept any more.
+    fn get(&self, number: u64) -> Option<Arc<[Change]>> {
+        let first = self.count - self.kept.len() as u64;
+        let index = usize::try_from(number.checked_sub(first)?).ok()?;
+        self.kept.get(index).map(|(changes, _)| Arc::clone(changes))
+    }
 }
 
 impl Cache {
@@ -208,7 +251,7 @@ impl Cache {
             limits,
             held: RwLock::default(),
             state: watch::Sender::new(CacheState::Loading),
-            changes: broadcast::Sender::new(UPDATES_KEPT),
+            told: watch::Sender::new(0),
         });
         let keeping = keep(keeper.clone(), Arc::clone(&shared));
         let task = keeper.session().spawn(keeping).abort_handle();
@@ -266,8 +309,9 @@ impl Cache {
     pub fn updates(&self) -> Updates {
         Updates {
             state: self.shared.state.subscribe(),
+            told: self.shared.told.subscribe(),
             shared: Arc::clone(&self.shared),
-            changes: None,
+            next: None,
         }
     }
 }
@@ -283,7 +327,9 @@ impl Drop for Cache {
 pub struct Updates {
     shared: Arc<Shared>,
     state: watch::Receiver<CacheState>,
-    changes: Option<broadcast::Receiver<Arc<[Change]>>>,
+    told: watch::Receiver<u64>,
+    /// The number of the next publication to give; the whole state comes first.
+    next: Option<u64>,
 }
 
 impl Updates {
@@ -292,27 +338,24 @@ impl Updates {
     /// # Errors
     /// When there will be none: the cache has failed or was dropped.
     pub async fn next(&mut self) -> Result<Update> {
-        let Some(changes) = &mut self.changes else {
-            self.shared.ready().await?;
-            return Ok(self.begin());
-        };
-        let changed = tokio::select! {
-            biased;
-            changed = changes.recv() => changed,
-            error = failure(&mut self.state) => return Err(error),
-        };
-        match changed {
-            Ok(changes) => Ok(Update::Changes(changes)),
-            Err(broadcast::error::RecvError::Lagged(_)) => Ok(self.begin()),
-            // Its sender is in `shared`.
-            Err(broadcast::error::RecvError::Closed) => Err(ClientError::ClientClosed.into()),
+        match self.next {
+            None => self.shared.ready().await?,
+            Some(next) => tokio::select! {
+                biased;
+                // Its sender is in `shared`.
+                _ = self.told.wait_for(|told| *told > next) => {}
+                error = failure(&mut self.state) => return Err(error),
+            },
         }
-    }
-
-    fn begin(&mut self) -> Update {
         let held = self.shared.read();
-        self.changes = Some(self.shared.changes.subscribe());
-        Update::All(held.nodes.clone())
+        if let Some(next) = self.next
+            && let Some(changes) = held.told.get(next)
+        {
+            self.next = Some(next + 1);
+            return Ok(Update::Changes(changes));
+        }
+        self.next = Some(held.told.count);
+        Ok(Update::All(held.nodes.clone()))
     }
 }
 
@@ -382,16 +425,25 @@ impl Shared {
         let mut held = self.held();
         // What is replaced: everything when all was read.
         let mut before = match is_all {
-            true => std::mem::take(&mut *held).nodes,
+            true => std::mem::take(&mut held.nodes),
             false => Nodes::new(),
         };
+        if is_all {
+            held.bytes = 0;
+        }
         let mut after = Nodes::new();
         for (path, node) in read {
             if let Some(old) = held.nodes.remove(&path) {
                 held.bytes -= old.bytes();
                 before.insert(path.clone(), old);
             }
-            if let Some(node) = node {
+            if let Some(mut node) = node {
+                // One that is as it was stays what listeners were told it is.
+                if let Some(old) = before.get(&path)
+                    && (old.stat.czxid, old.stat.mzxid) == (node.stat.czxid, node.stat.mzxid)
+                {
+                    node = Arc::clone(old);
+                }
                 held.bytes += node.bytes();
                 held.nodes.insert(path.clone(), Arc::clone(&node));
                 after.insert(path, node);
@@ -399,8 +451,12 @@ impl Shared {
         }
         let changes = difference(&before, &after);
         if !changes.is_empty() {
-            // Nobody may be listening.
-            let _ = self.changes.send(changes.into());
+            let kept_max = match self.told.receiver_count() {
+                0 => 0,
+                _ => self.limits.bytes,
+            };
+            held.told.push(changes.into(), kept_max);
+            self.told.send_replace(held.told.count);
         }
         match held.nodes.len() > self.limits.nodes || held.bytes > self.limits.bytes {
             true => Err(too_large()),
@@ -628,9 +684,9 @@ async fn read(client: &Client, path: &str, is_listed: bool) -> Result<Reading, C
         Err(error) => return Err(error),
     };
     let children = match is_listed && stat.num_children > 0 {
-        // What is gone meanwhile, or comes later, is told by events.
+        // What is gone meanwhile, or comes later, is told by events; what may not be read by now is left out.
         true => match retry(|| client.list_children(path)).await {
-            Err(ClientError::NoNode) => Vec::new(),
+            Err(ClientError::NoNode | ClientError::NoAuth) => Vec::new(),
             children => children?,
         },
         false => Vec::new(),

@@ -15,7 +15,7 @@ use zookeeper_client::Error as ClientError;
 
 use crate::cache::{Cache, Node, Scope};
 use crate::error::{Error, Result};
-use crate::persistent_node::{PersistentNode, check_name};
+use crate::persistent_node::{PersistentNode, Setter, check_name};
 use crate::task::Task;
 use crate::znode::{check_path, join, retry};
 use crate::{SessionKeeper, store};
@@ -271,11 +271,18 @@ impl Discovery {
             ));
         }
         let path = self.path(&instance.name, &instance.id)?;
-        let node = PersistentNode::taking_over(&self.keeper, &path, instance.to_json()?)?;
+        let data = instance.to_json()?;
+        let node = PersistentNode::taking_over(&self.keeper, &path, data.clone())?;
+        let shown = Shown {
+            data,
+            is_healthy: true,
+            setter: node.setter(),
+        };
         Ok(Registration {
             keeper: self.keeper.clone(),
             instance,
             node,
+            shown: Arc::new(Mutex::new(shown)),
             health: None,
         })
     }
@@ -397,7 +404,25 @@ pub struct Registration {
     keeper: SessionKeeper,
     instance: ServiceInstance,
     node: PersistentNode,
+    shown: Arc<Mutex<Shown>>,
     health: Option<Task>,
+}
+
+/// What others are to see of an instance.
+#[derive(Debug)]
+struct Shown {
+    data: Vec<u8>,
+    is_healthy: bool,
+    setter: Setter,
+}
+
+impl Shown {
+    fn change(shown: &Mutex<Shown>, change: impl FnOnce(&mut Shown)) {
+        let mut shown = lock(shown);
+        change(&mut shown);
+        let data = shown.is_healthy.then(|| shown.data.clone());
+        shown.setter.set(data);
+    }
 }
 
 impl Registration {
@@ -419,7 +444,7 @@ impl Registration {
         self.node.placed().await.map(drop)
     }
 
-    /// Changes the instance; name and id stay.
+    /// Changes the instance; name and id stay. One that is withdrawn comes back changed.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -430,56 +455,39 @@ impl Registration {
         changed.id.clone_from(&self.instance.id);
         let data = changed.to_json()?;
         self.instance = changed;
-        self.node.set_data(data);
+        Shown::change(&self.shown, |shown| shown.data = data);
         Ok(())
     }
 
     /// Takes the instance away from others, or gives it back to them.
-    ///
-    /// # Errors
-    /// When it cannot be written as JSON.
-    pub fn set_healthy(&self, is_healthy: bool) -> Result<()> {
-        match is_healthy {
-            true => self.node.set_data(self.instance.to_json()?),
-            false => self.node.withdraw(),
-        }
-        Ok(())
+    pub fn set_healthy(&self, is_healthy: bool) {
+        Shown::change(&self.shown, |shown| shown.is_healthy = is_healthy);
     }
 
     /// Withdraws the instance while a check says no, panics, or takes longer than it may; and gives it back after
     /// the next one that says yes. It replaces the check from before, and runs in a task of its own until the
     /// registration ends.
-    ///
-    /// An [`update`](Registration::update) should come before: the check gives back the instance as it is now.
-    ///
-    /// # Errors
-    /// When the instance cannot be written as JSON.
     pub fn watch_health<F>(
         &mut self,
         every: Duration,
         within: Duration,
         check: impl Fn() -> F + Send + 'static,
-    ) -> Result<()>
-    where
+    ) where
         F: Future<Output = bool> + Send + 'static,
     {
-        let data = self.instance.to_json()?;
-        let set = self.node.setter();
+        let shown = Arc::clone(&self.shown);
         let task = self.keeper.session().spawn(async move {
             loop {
-                // As a task, so that a panic of the check is a no.
-                let mut checking = tokio::spawn(check());
-                let is_healthy = match tokio::time::timeout(within, &mut checking).await {
-                    Ok(checked) => checked.unwrap_or(false),
-                    Err(_) => false,
-                };
-                checking.abort();
-                set(is_healthy.then(|| data.clone()));
+                // As a task, so that a panic of the check is a no. It ends with this one.
+                let checking = tokio::spawn(check());
+                let _check = Task(checking.abort_handle());
+                let checked = tokio::time::timeout(within, checking).await;
+                let is_healthy = matches!(checked, Ok(Ok(true)));
+                Shown::change(&shown, |shown| shown.is_healthy = is_healthy);
                 tokio::time::sleep(every).await;
             }
         });
         self.health = Some(Task(task.abort_handle()));
-        Ok(())
     }
 
     /// Ends the registration, and waits until it is gone for others.
@@ -635,9 +643,9 @@ struct Errors {
     since: Instant,
 }
 
-/// To read and write; nothing that is done under the lock panics.
-fn lock(choosing: &Mutex<Choosing>) -> MutexGuard<'_, Choosing> {
-    choosing.lock().unwrap_or_else(PoisonError::into_inner)
+/// To read and write; nothing that is done under these locks panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl ServiceProvider {

@@ -4,8 +4,8 @@ use tokio::sync::Mutex;
 use zookeeper_client::CreateMode;
 
 use crate::error::{Error, Result};
-use crate::znode::{Protected, check_path, create_protected};
-use crate::{AtomicLong, Session, SessionKeeper, sequence};
+use crate::znode::{Protected, check_path, create_protected, retry};
+use crate::{AtomicLong, Session, SessionKeeper, sequence, store};
 
 /// Gives numbers of which each is given once, in the whole ensemble.
 ///
@@ -77,7 +77,8 @@ impl UniqueIds {
 /// deleted.
 ///
 /// One call makes one znode, though replies get lost; see [`create_protected`]. The order of the names is that of
-/// [`sequence::sort`], their number is what [`sequence::of`] finds after the prefix.
+/// [`sequence::sort`], their number is what [`sequence::of`] finds after the prefix. The directory stays too, with its
+/// sequence, when all names in it are deleted; unless it was there before, as a container.
 ///
 /// ```no_run
 /// # async fn example(session: oxkeeper_recipes::Session) -> oxkeeper_recipes::Result<()> {
@@ -94,6 +95,10 @@ impl UniqueIds {
 pub async fn create_sequential(session: &Session, dir: &str, prefix: &str, data: &[u8]) -> Result<Protected> {
     check_path(dir)?;
     crate::persistent_node::check_name(prefix)?;
+    // Not left to `create_protected`, whose directories go with what is in them; then the sequence would begin anew.
+    if retry(|| session.client().check_stat(dir)).await?.is_none() {
+        store::create(session, dir, b"").await?;
+    }
     let made = create_protected(session, dir, prefix, data, CreateMode::PersistentSequential).await?;
     debug_assert!(sequence::of(&made.path, prefix).is_some());
     Ok(made)

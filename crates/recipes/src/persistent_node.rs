@@ -162,10 +162,9 @@ impl PersistentNode {
         want(&self.wanted, Wanted::Nothing);
     }
 
-    /// A way to set the data, or with `None` to withdraw, for tasks; after the end it does nothing.
-    pub(crate) fn setter(&self) -> impl Fn(Option<Vec<u8>>) + Send + Sync + 'static {
-        let wanted = Arc::clone(&self.wanted);
-        move |data| want(&wanted, data.map_or(Wanted::Nothing, Wanted::Data))
+    /// For tasks.
+    pub(crate) fn setter(&self) -> Setter {
+        Setter(Arc::clone(&self.wanted))
     }
 
     /// Deletes the znode, and waits until it is gone or its session is. When this future is dropped, that goes on.
@@ -187,6 +186,17 @@ impl PersistentNode {
 impl Drop for PersistentNode {
     fn drop(&mut self) {
         want(&self.wanted, Wanted::End);
+    }
+}
+
+/// Sets the data of a [`PersistentNode`]. After its end it does nothing.
+#[derive(Debug)]
+pub(crate) struct Setter(Arc<watch::Sender<Wanted>>);
+
+impl Setter {
+    /// `None` withdraws it.
+    pub(crate) fn set(&self, data: Option<Vec<u8>>) {
+        want(&self.0, data.map_or(Wanted::Nothing, Wanted::Data));
     }
 }
 

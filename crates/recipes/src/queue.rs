@@ -30,8 +30,8 @@ const END: u8 = 2;
 /// written exactly once. The order is that in which items are taken; several consumers may be done in another.
 ///
 /// **Failure.** Lost connections are survived. When the session of a consumer is lost, its items are revoked, as a
-/// [`Hold`]; a `take` that waits goes on with the next session. With a session lost in the middle of a put, the
-/// put fails, and may be done or not. A dropped `take` takes nothing; a dropped put is done or not.
+/// [`Hold`]; a `take` that waits for an item and a put that waits for room go on with the next session. With a
+/// session lost in the middle of a put, the put fails, and may be done or not. A dropped `take` takes nothing; a dropped put is done or not.
 ///
 /// **Cost.** The names of all items are read whenever something comes or goes while a consumer waits, by all
 /// consumers: ZooKeeper is no good place for queues of many thousands. [`bounded`](DistributedQueue::bounded)
@@ -249,7 +249,8 @@ impl Item {
     /// Removes it for good.
     ///
     /// # Errors
-    /// [`Error::Revoked`] when it is held no longer: another consumer gets it, or got it.
+    /// [`Error::Revoked`] when it is held no longer: another consumer gets it, or got it. When the session ends before
+    /// the reply comes it is done, or another gets it. Otherwise when the server refuses.
     pub async fn complete(self) -> Result<()> {
         self.complete_with(|_| Ok(())).await
     }
@@ -322,12 +323,19 @@ impl Queue {
     }
 
     async fn put(&self, data: &[u8], place: &str) -> Result<()> {
-        let session = self.keeper.live_session().await;
         let path = join(&self.path, &format!("{ITEM}{place}"));
         let data = encode(data)?;
-        let options = CreateMode::PersistentSequential.with_acls(session.acls());
         loop {
-            self.wait_for_room(&session).await?;
+            let session = self.keeper.live_session().await;
+            match self.wait_for_room(&session).await {
+                // Nothing was put yet.
+                Err(error) if error.is_session_over() => {
+                    session.over().await;
+                    continue;
+                }
+                room => room?,
+            }
+            let options = CreateMode::PersistentSequential.with_acls(session.acls());
             match commit_once(&session, &self.locks, |writer| {
                 writer.add_create(&path, &data, &options)
             })
@@ -343,9 +351,10 @@ impl Queue {
         let Some(items_max) = self.items_max else {
             return Ok(());
         };
+        let items = |names: &[String]| names.iter().filter(|name| name.starts_with(ITEM)).count();
         loop {
             match retry(|| session.client().list_and_watch_children(&self.path)).await {
-                Ok((names, watcher)) if names.len() >= items_max => {
+                Ok((names, watcher)) if items(&names) >= items_max => {
                     watcher.changed().await;
                 }
                 Ok(_) | Err(ClientError::NoNode) => return Ok(()),

@@ -224,7 +224,8 @@ async fn try_set(session: &Session, path: &str, version: i32, value: &[u8]) -> R
 /// A 64-bit number that many programs change, each change atomic.
 ///
 /// **Guarantee.** Each change happens once, though connections and replies are lost, and none is lost to another:
-/// each is a write over the version that was read. Under contention it is tried again after a pause; after ten
+/// each is a write over the version that was read. What leaves it as it is, as a
+/// [`compare_and_set`](AtomicLong::compare_and_set) that says no, has seen what was written before. Under contention it is tried again after a pause; after ten
 /// times, when there is a lock ([`AtomicLong::with_lock`]), under that, so that those who have one take turns.
 ///
 /// **Failure.** Lost connections are survived. With a session lost in the middle of a change, the change fails, and
@@ -325,7 +326,7 @@ impl AtomicLong {
     pub async fn update(&self, mut change: impl FnMut(i64) -> Option<i64>) -> Result<(i64, i64)> {
         let session = self.keeper.live_session().await;
         for attempt in 0..OPTIMISTIC_ATTEMPTS {
-            if let Some(done) = self.try_update(&session, &mut change).await? {
+            if let Some(done) = self.try_update(&session, &mut change, attempt > 0).await? {
                 return Ok(done);
             }
             pause(attempt).await;
@@ -341,7 +342,7 @@ impl AtomicLong {
         };
         let mut attempt = 0;
         let done = loop {
-            if let Some(done) = self.try_update(&session, &mut change).await? {
+            if let Some(done) = self.try_update(&session, &mut change, true).await? {
                 break done;
             }
             if guard.is_none() {
@@ -353,12 +354,18 @@ impl AtomicLong {
         Ok(done)
     }
 
+    /// `None` when it was too late, or when what it read may have been old and was left as it is: a write proves
+    /// that it was read in time, all else only a sync.
     async fn try_update(
         &self,
         session: &Session,
         change: &mut impl FnMut(i64) -> Option<i64>,
+        is_synced: bool,
     ) -> Result<Option<(i64, i64)>> {
         let client = session.client();
+        if is_synced {
+            retry(|| client.sync(&self.path)).await?;
+        }
         let (version, before) = match retry(|| client.get_data(&self.path)).await {
             Ok((data, stat)) => (stat.version, long(&data)?),
             Err(ClientError::NoNode) => {
@@ -368,7 +375,7 @@ impl AtomicLong {
             Err(error) => return Err(error.into()),
         };
         let Some(after) = change(before) else {
-            return Ok(Some((before, before)));
+            return Ok(is_synced.then_some((before, before)));
         };
         let is_done = try_set(session, &self.path, version, &after.to_be_bytes()).await?;
         Ok(is_done.then_some((before, after)))

@@ -8,7 +8,7 @@ use oxkeeper_recipes::{
 use oxkeeper_testkit::{Fault, OpCode};
 use zookeeper_client::{Acls, CreateMode};
 
-use crate::support::{PERSISTENT, Proxy, Server, eventually, within};
+use crate::support::{PERSISTENT, Proxy, Server, apply, eventually, within};
 use crate::{expire, keeper, keeper_of};
 
 async fn create(session: &Session, path: &str, data: &str) {
@@ -33,28 +33,6 @@ fn told(nodes: &Nodes) -> BTreeMap<String, String> {
         .values()
         .map(|node| (node.path.clone(), text(&node.data)))
         .collect()
-}
-
-fn apply(state: &mut Nodes, update: Update) {
-    match update {
-        Update::All(nodes) => *state = nodes,
-        Update::Changes(changes) => {
-            for change in changes.iter() {
-                match change {
-                    Change::Created(node) => {
-                        assert!(state.insert(node.path.clone(), Arc::clone(node)).is_none())
-                    }
-                    Change::Updated { before, after } => {
-                        assert_eq!(
-                            state.insert(after.path.clone(), Arc::clone(after)).as_ref(),
-                            Some(before)
-                        );
-                    }
-                    Change::Deleted(node) => assert_eq!(state.remove(&node.path).as_ref(), Some(node)),
-                }
-            }
-        }
-    }
 }
 
 /// Follows updates until they amount to this.
@@ -309,6 +287,69 @@ async fn a_cache_ends_where_its_limits_are() {
         within("it does not fit", at_once.ready()).await,
         Err(Error::TooLarge(_))
     ));
+}
+
+#[tokio::test]
+async fn a_listener_that_is_behind_holds_no_more_than_the_limit_and_gets_the_whole_state() {
+    let server = Server::start();
+    let writer = server.session().await;
+    create(&writer, "/t", "").await;
+    let keeper = keeper(server.address()).await;
+    let limits = CacheLimits {
+        nodes: 10,
+        bytes: 1000,
+    };
+    let cache = Cache::with_limits(&keeper, "/t", Scope::Node, limits).unwrap();
+    let mut updates = cache.updates();
+    within("the first state", updates.next()).await.unwrap();
+    let mut versions = Vec::new();
+    for version in 1..=10 {
+        set(&writer, "/t", &"x".repeat(400)).await;
+        eventually("it follows", async || {
+            cache.get("/t").is_some_and(|node| node.stat.version == version)
+        })
+        .await;
+        versions.push(Arc::downgrade(&cache.get("/t").unwrap()));
+    }
+    let held = versions.iter().filter(|version| version.strong_count() > 0);
+    assert!(held.count() <= 2);
+    let Update::All(nodes) = within("the whole state", updates.next()).await.unwrap() else {
+        panic!("not the whole state");
+    };
+    assert_eq!(nodes["/t"].stat.version, 10);
+    set(&writer, "/t", "less").await;
+    assert!(matches!(
+        within("a change", updates.next()).await,
+        Ok(Update::Changes(changes)) if changes.len() == 1
+    ));
+    set(&writer, "/t", "nobody listens").await;
+    drop(updates);
+    eventually("it follows", async || {
+        cache.get("/t").is_some_and(|node| node.stat.version == 12)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_told_to_be_gone_is_what_was_told_to_be_there() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let writer = server.session().await;
+    for path in ["/t", "/t/a"] {
+        create(&writer, path, "").await;
+    }
+    let keeper = keeper(proxy.address()).await;
+    let cache = Cache::new(&keeper, "/t", Scope::Children).unwrap();
+    let (mut updates, mut state) = (cache.updates(), Nodes::new());
+    until(&mut updates, &mut state, &[("/t", ""), ("/t/a", "")]).await;
+    // Not an event that concerns it; but all is read again then, with other counts of children.
+    create(&writer, "/t/a/below", "").await;
+    proxy.disconnect_clients();
+    set(&writer, "/t", "1").await;
+    until(&mut updates, &mut state, &[("/t", "1"), ("/t/a", "")]).await;
+    writer.client().delete("/t/a/below", None).await.unwrap();
+    writer.client().delete("/t/a", None).await.unwrap();
+    until(&mut updates, &mut state, &[("/t", "1")]).await;
 }
 
 #[tokio::test]

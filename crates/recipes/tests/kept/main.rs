@@ -6,7 +6,6 @@
 mod support;
 
 mod caches;
-mod ensembles;
 mod nodes;
 mod services;
 mod values;

@@ -81,7 +81,7 @@ async fn an_instance_is_found_while_it_is_registered_and_healthy() {
     })
     .await;
 
-    registration.set_healthy(false).unwrap();
+    registration.set_healthy(false);
     eventually("it is withdrawn", async || {
         discovery.instances("web").await.unwrap().is_empty()
     })
@@ -103,7 +103,7 @@ async fn an_instance_is_found_while_it_is_registered_and_healthy() {
         }
     };
     let often = Duration::from_millis(10);
-    registration.watch_health(often, often, check).unwrap();
+    registration.watch_health(often, often, check);
     for sick in [1, 2, 3] {
         health.store(0, Ordering::Relaxed);
         eventually("it is back", async || {
@@ -135,6 +135,70 @@ async fn an_instance_is_found_while_it_is_registered_and_healthy() {
     discovery.remove("web", "fixed").await.unwrap();
     assert!(discovery.instances("web").await.unwrap().is_empty());
     assert!(discovery.instance("../x", "a").await.is_err());
+}
+
+#[tokio::test]
+async fn an_update_does_not_bring_back_what_is_sick() {
+    let server = Server::start();
+    let keeper = keeper(server.address()).await;
+    let discovery = Discovery::new(&keeper, "/services").unwrap();
+    let mut registration = discovery.register(instance("web", "a", 80)).unwrap();
+    within("it is registered", registration.registered())
+        .await
+        .unwrap();
+    registration.set_healthy(false);
+    eventually("it is withdrawn", async || {
+        discovery.instances("web").await.unwrap().is_empty()
+    })
+    .await;
+    registration.update(|instance| instance.port = Some(81)).unwrap();
+    let client = keeper.session();
+    // More than the update would need to come back.
+    for _ in 0..50 {
+        assert!(discovery.instances("web").await.unwrap().is_empty());
+    }
+    let (before, _) = client.client().create("/before", b"", &PERSISTENT).await.unwrap();
+    registration.set_healthy(true);
+    let stat = within("it is back", registration.node().placed()).await.unwrap();
+    assert!(stat.czxid > before.czxid);
+    assert_eq!(discovery.instances("web").await.unwrap()[0].port, Some(81));
+    // The check knows of updates too, be they before it or after.
+    let often = Duration::from_millis(10);
+    registration.watch_health(often, often, async || true);
+    registration.update(|instance| instance.port = Some(82)).unwrap();
+    eventually("the update", async || {
+        discovery.instances("web").await.unwrap()[0].port == Some(82)
+    })
+    .await;
+    let checks = Arc::new(AtomicU8::new(0));
+    let counted = Arc::clone(&checks);
+    registration.watch_health(often, often, move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(true)
+    });
+    eventually("some checks", async || checks.load(Ordering::Relaxed) > 3).await;
+    assert_eq!(discovery.instances("web").await.unwrap()[0].port, Some(82));
+}
+
+#[tokio::test]
+async fn a_check_that_hangs_ends_with_its_registration() {
+    let server = Server::start();
+    let keeper = keeper(server.address()).await;
+    let discovery = Discovery::new(&keeper, "/services").unwrap();
+    let mut registration = discovery.register(instance("web", "a", 80)).unwrap();
+    let running = Arc::new(());
+    let held = Arc::clone(&running);
+    registration.watch_health(Duration::ZERO, Duration::from_secs(3600), move || {
+        let held = Arc::clone(&held);
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            true
+        }
+    });
+    eventually("it is checked", async || Arc::strong_count(&running) == 3).await;
+    within("it is closed", registration.close()).await.unwrap();
+    eventually("the check is gone", async || Arc::strong_count(&running) == 1).await;
 }
 
 #[tokio::test]

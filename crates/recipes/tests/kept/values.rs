@@ -132,6 +132,20 @@ async fn an_atomic_long_that_is_always_too_late_takes_its_lock() {
 }
 
 #[tokio::test]
+async fn an_atomic_long_says_no_only_to_what_it_knows_to_be_so() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    let long = AtomicLong::new(&keeper, "/long").unwrap();
+    long.set(1).await.unwrap();
+    assert_eq!(long.add(1).await.unwrap(), 2);
+    assert_eq!(proxy.requests(OpCode::Sync), 0, "the write proves what was read");
+    // The server it reads from may be behind.
+    assert!(!long.compare_and_set(1, 3).await.unwrap());
+    assert_eq!(proxy.requests(OpCode::Sync), 1);
+}
+
+#[tokio::test]
 async fn unique_ids_are_unique_over_values_cuts_and_sessions() {
     let server = Server::start();
     let proxy = Proxy::start(server.address());
@@ -173,7 +187,7 @@ async fn unique_ids_are_unique_over_values_cuts_and_sessions() {
 
     let session = one.session();
     let lost = proxy.fault_once(
-        |frame| frame.is_create() && frame.is_below("/names"),
+        |frame| frame.is_create() && frame.is_below("/names/"),
         Fault::LoseReply,
     );
     let mut names = Vec::new();
@@ -193,6 +207,14 @@ async fn unique_ids_are_unique_over_values_cuts_and_sessions() {
     assert!(
         numbers.is_sorted() && children(&session, "/names").await.len() == 3,
         "{names:?}"
+    );
+    for path in &names {
+        session.client().delete(path, None).await.unwrap();
+    }
+    let dir = session.client().check_stat("/names").await.unwrap().unwrap();
+    assert_eq!(
+        dir.ephemeral_owner, 0,
+        "no container, which would go with its sequence"
     );
 }
 
@@ -442,4 +464,30 @@ async fn priorities_delays_and_bounds_are_kept() {
         .unwrap();
     within("there is room", putting).await.unwrap().unwrap();
     assert_eq!(queue.len().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn who_waits_for_room_goes_on_in_the_next_session_and_strangers_take_none() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (one, two) = (keeper(proxy.address()).await, keeper(server.address()).await);
+    let queue = DistributedQueue::new(&one, "/q").unwrap().bounded(1);
+    let other = DistributedQueue::new(&two, "/q").unwrap();
+    let client = two.session();
+    client.client().create("/q", b"", &PERSISTENT).await.unwrap();
+    client
+        .client()
+        .create("/q/no-item", b"", &PERSISTENT)
+        .await
+        .unwrap();
+    within("a put", queue.put(b"1")).await.unwrap();
+    let putting = tokio::spawn(async move { queue.put(b"2").await });
+    eventually("it waits", async || proxy.requests(OpCode::GetChildren) >= 2).await;
+    expire(&server, &one).await;
+    for item in [b"1", b"2"] {
+        let taken = within("an item", other.take()).await.unwrap();
+        assert_eq!(taken.data(), item);
+        taken.complete().await.unwrap();
+    }
+    within("it is put", putting).await.unwrap().unwrap();
 }

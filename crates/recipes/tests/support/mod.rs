@@ -9,9 +9,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use oxkeeper_recipes::Session;
+use oxkeeper_recipes::{Change, Error, Nodes, Session, Update};
 use oxkeeper_testkit::{Fault, Hits, OpCode};
-use zookeeper_client::{Acls, Client, CreateMode, CreateOptions};
+use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error as ClientError};
 
 /// How long a test waits for what must happen.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -99,11 +99,34 @@ pub async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut condition: F) {
 /// The children of a znode; none when it is not there.
 pub async fn children(session: &Session, path: &str) -> Vec<String> {
     loop {
-        match session.client().list_children(path).await {
+        match session.client().list_children(path).await.map_err(Error::from) {
             Ok(children) => return children,
-            Err(zookeeper_client::Error::NoNode) => return Vec::new(),
-            Err(zookeeper_client::Error::ConnectionLoss) => {}
+            Err(Error::Client(ClientError::NoNode)) => return Vec::new(),
+            Err(Error::Client(ClientError::ConnectionLoss)) => {}
             Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Does to a copy of a cache's state what an update says, which must fit.
+pub fn apply(state: &mut Nodes, update: Update) {
+    match update {
+        Update::All(nodes) => *state = nodes,
+        Update::Changes(changes) => {
+            for change in changes.iter() {
+                match change {
+                    Change::Created(node) => {
+                        assert!(state.insert(node.path.clone(), Arc::clone(node)).is_none())
+                    }
+                    Change::Updated { before, after } => {
+                        assert_eq!(
+                            state.insert(after.path.clone(), Arc::clone(after)).as_ref(),
+                            Some(before)
+                        );
+                    }
+                    Change::Deleted(node) => assert_eq!(state.remove(&node.path).as_ref(), Some(node)),
+                }
+            }
         }
     }
 }

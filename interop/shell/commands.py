@@ -15,7 +15,7 @@ HOSTILE = b"red \x1b[31m\xff\x00 end"
 def shell(*words, code=0, stdin=None):
     """stdout and stderr of one command, which must end with `code`."""
     done = subprocess.run(
-        [oxkeeper, "shell", "-server", server, *words], input=stdin, capture_output=True, text=True, timeout=20
+        [oxkeeper, "shell", "-server", server, *words], input=stdin, capture_output=True, text=True, timeout=60
     )
     if done.returncode != code:
         sys.exit(f"{words}: exit code {done.returncode}, not {code}\n{done.stdout}\n{done.stderr}")
@@ -87,17 +87,48 @@ def moved():
     assert "is inside" in error, error
 
 
+def refused_in_part():
+    """What some znodes refuse, and what must not be open in between."""
+    shell("create", "/rights")
+    shell("create", "/rights/closed", "x", "world:anyone:r")
+    shell("create", "/rights/open")
+    _, error = shell("setAcl", "-R", "/rights", "world:anyone:crwa", code=1)
+    assert "1 of 3 znodes refused the ACL, 2 have it" in error, error
+    shell("create", "/secret", "new", "world:anyone:ra")
+    _, error = shell("cp", "-o", "/secret", "/rights/open", code=1)
+    assert "it has the new ACL, which does not let you write, and the old data" in error, error
+    same("the data stays when it cannot be written", shell("get", "/rights/open")[0], "\n")
+    # A server looks first whether one may create there, then whether it exists.
+    shell("create", "/rights/kept", "old")
+    shell("setAcl", "/rights", "world:anyone:rwda")
+    shell("create", "/kept", "new")
+    shell("cp", "-k", "/kept", "/rights/kept")
+    shell("cp", "-o", "/kept", "/rights/kept")
+    same("overwritten where nothing may be created", shell("get", "/rights/kept")[0], "new\n")
+    for words in (["set", "/kept", "two", "words"], ["delete", "/kept", "0"], ["deleteall", "/kept", "/rights"]):
+        _, error = shell(*words, code=1)
+        assert error.startswith("one word too many: "), error
+    same("nothing was done", shell("get", "/kept")[0], "new\n")
+
+
+def dated():
+    """Dates are those of the place."""
+    place = {**os.environ, "TZ": "CET-1CEST,M3.5.0,M10.5.0/3"}
+    done = subprocess.run([oxkeeper, "shell", "-server", server, "stat", "/"], env=place, capture_output=True, text=True, timeout=60)
+    assert "ctime = Thu Jan 01 01:00:00 CET 1970\n" in done.stdout, done.stdout
+
+
 def watched():
     watcher = subprocess.Popen(
         [oxkeeper, "shell", "-server", server, "--json", "watch", "-d", "-n", "3", "/from"], stdout=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while watches() == 0:
         assert time.monotonic() < deadline, "the watch is not there"
     shell("set", "/from/leaf", "seen")
     shell("create", "/from/new", "fresh")
     shell("delete", "/from/new")
-    out, _ = watcher.communicate(timeout=20)
+    out, _ = watcher.communicate(timeout=60)
     events = [json.loads(line) for line in out.splitlines()]
     same("count of events", len(events), 3)
     same("watch ends", watcher.returncode, 0)
@@ -107,16 +138,16 @@ def watched():
 
 def watches():
     """How many watches the server has, as `oxkeeper status` tells it."""
-    done = subprocess.run([oxkeeper, "status", "-server", server, "--json"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([oxkeeper, "status", "-server", server, "--json"], capture_output=True, text=True, timeout=60)
     return json.loads(done.stdout)["servers"][0]["watches"]
 
 
 def status():
-    done = subprocess.run([oxkeeper, "status", "-server", server + ",127.0.0.1:1"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([oxkeeper, "status", "-server", server + ",127.0.0.1:1"], capture_output=True, text=True, timeout=60)
     same("one server is missing", done.returncode, 1)
     assert "standalone" in done.stdout and "127.0.0.1:1  no answer" in done.stdout, done.stdout
     assert "1 of 2 servers serve" in done.stdout, done.stdout
-    done = subprocess.run([oxkeeper, "status", "-server", server, "--json"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([oxkeeper, "status", "-server", server, "--json"], capture_output=True, text=True, timeout=60)
     same("all serve", done.returncode, 0)
     only = json.loads(done.stdout)["servers"][0]
     assert only["ok"] and only["role"] == "standalone" and only["znodes"] > 5 and only["zxid"].startswith("0x"), only
@@ -140,12 +171,12 @@ def interrupted():
         if words[:1] == ["watch"]:
             waiting.stdout.readline()
         else:
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not listens(waiting):
                 assert time.monotonic() < deadline, words
                 time.sleep(0.05)
         waiting.send_signal(signal.SIGINT)
-        same(f"{words} after Ctrl-C", waiting.wait(timeout=20), 130)
+        same(f"{words} after Ctrl-C", waiting.wait(timeout=60), 130)
 
 
 def listens(process):
@@ -159,11 +190,13 @@ subtree()
 hostile()
 drawn()
 moved()
+refused_in_part()
+dated()
 watched()
 status()
 lines()
 interrupted()
-for path in ("/from", "/copy", "/imported", "/piped"):
+for path in ("/from", "/copy", "/imported", "/piped", "/kept", "/secret", "/rights"):
     shell("deleteall", path)
 same("all gone", [n for n in as_json("ls", "/")[0]["children"] if n in ("from", "copy", "imported", "piped")], [])
 print("shell: its own commands are right")

@@ -2,13 +2,16 @@
 server (../lib.sh, play_with_restarts)."""
 
 import atexit
+import json
 import os
 import subprocess
 import sys
 import time
 
 oxkeeper, server, directory = sys.argv[1:4]
-SECONDS = 20
+SECONDS = 60
+# How many znodes take long enough to be seen.
+COUNT = 20000
 
 
 class Terminal:
@@ -153,6 +156,76 @@ def live_view():
     terminal.end()
 
 
+def ensemble():
+    """Three servers of ours whose leader is killed while a command draws its progress, and while a line is typed."""
+    dev = subprocess.Popen([oxkeeper, "dev", "--json", "--servers", "3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(dev.kill)
+    servers = json.loads(dev.stdout.readline())["connect"]
+
+    def ask(command):
+        print(command, file=dev.stdin, flush=True)
+        reply = json.loads(dev.stdout.readline())
+        assert reply["ok"], f"{command}: {reply}"
+        return reply
+
+    def leader():
+        return next(one["id"] for one in ask("wait")["servers"] if one["state"] == "leading")
+
+    acl = [{"id": "anyone", "perms": "cdrwa", "scheme": "world"}]
+    exported = os.path.join(directory, "big")
+    with open(exported, "w", encoding="utf-8") as file:
+        lines = [{"format": "oxkeeper-export", "version": 1, "root": "/big"}, {"path": "", "data": "", "acl": acl}]
+        lines += [{"path": f"/{number}", "data": "x" * 100, "acl": acl} for number in range(COUNT)]
+        lines.append({"znodes": COUNT + 1})
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    terminal = Terminal(oxkeeper, "shell", "-server", servers)
+    terminal.wait("(CONNECTED) 0]|")
+    terminal.keys(f"import -k {exported} /big", "Enter")
+    terminal.wait("] ", "read bytes")
+    killed = leader()
+    ask(f"kill {killed}")
+    screen = terminal.wait("imported ", "(CONNECTED) 1]|")
+    # The lost connection is told on lines of its own, not behind the progress, of which nothing is left.
+    told = [line for line in screen.splitlines() if "WatchedEvent" in line]
+    assert any("state:Disconnected" in line for line in told), screen
+    assert all(line.startswith("WatchedEvent") for line in told) and "read bytes" not in screen, screen
+    ask(f"restart {killed}")
+    killed = leader()
+    terminal.text("getAllChildrenNumber /bi")
+    terminal.wait("(CONNECTED) 1] getAllChildrenNumber /bi|")
+    ask(f"kill {killed}")
+    deadline = time.monotonic() + SECONDS
+    while terminal.screen().count("state:SyncConnected") < 3:
+        assert time.monotonic() < deadline, terminal.screen()
+        time.sleep(0.05)
+    screen = terminal.wait("(CONNECTED) 1] getAllChildrenNumber /bi|")
+    terminal.keys("g", "Enter")
+    terminal.wait(f"\n{COUNT}\n", "(CONNECTED) 2]|")
+    terminal.keys("watch /big", "Enter")
+    terminal.wait("watching /big, Ctrl-C ends|")
+    ask(f"restart {killed}")
+    killed = leader()
+    ask(f"kill {killed}")
+    terminal.wait("the connection is lost; what happens until it is back is not seen", "connected again|")
+    subprocess.run(
+        [oxkeeper, "shell", "-server", servers, "-waitforconnection", "create", "/big/new"],
+        check=True,
+        capture_output=True,
+        timeout=SECONDS,
+    )
+    terminal.wait("type:NodeCreated path:/big/new")
+    terminal.keys("C-c")
+    terminal.wait("given up", "(CONNECTED) 3]|")
+    terminal.keys("deleteall /big", "Enter")
+    terminal.wait("(CONNECTED) 4]|")
+    terminal.keys("ls /", "Enter")
+    terminal.wait("\n[zookeeper]\n")
+    terminal.end()
+    ask("stop")
+    dev.wait(timeout=SECONDS)
+
+
 first = Terminal(oxkeeper, "shell", "-server", server)
 typing(first)
 events(first)
@@ -161,4 +234,5 @@ end(first)
 first.end()
 colours()
 live_view()
+ensemble()
 print("shell: right in a terminal")

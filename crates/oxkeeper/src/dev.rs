@@ -335,6 +335,10 @@ fn obey(servers: Arc<Servers>, json: bool, ender: UnboundedSender<()>) -> Result
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(0) | Err(_) => break,
             }
+            if line.len() as u64 == COMMAND_BYTES_MAX && !line.ends_with(b"\n") {
+                // The rest of it is no command of its own.
+                let _skipped = stdin.skip_until(b'\n');
+            }
             let line = String::from_utf8_lossy(&line);
             let words: Vec<&str> = line.split_whitespace().collect();
             let Some((command, words)) = words.split_first() else {

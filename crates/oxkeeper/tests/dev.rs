@@ -236,6 +236,11 @@ fn what_is_no_command_is_answered_and_changes_nothing() {
     assert!(dev.error("advance soon").contains("milliseconds"));
     assert!(dev.error("isolate 1").contains("has no others"));
     assert!(dev.error(&"x".repeat(4095)).contains("no command"));
+    assert!(
+        dev.error(&format!("{}stop", "x".repeat(4096)))
+            .contains("no command"),
+        "its end is no command"
+    );
     dev.send("");
     connect(&first["connect"]).ping().unwrap();
     dev.expect_ok("stop");

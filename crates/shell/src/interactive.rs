@@ -21,6 +21,7 @@ use zookeeper_client::SessionState;
 use crate::failure::{EXIT_INTERRUPTED, Failure};
 use crate::oneshot::unless_interrupted;
 use crate::output::{Output, escape};
+use crate::progress::erase_before;
 use crate::run::{Connection, Shell};
 use crate::session::{ConnectOptions, Events};
 use crate::table::COMMANDS;
@@ -170,10 +171,11 @@ fn printed_events(printer: impl ExternalPrinter + Send + 'static, colours: bool)
     let mut printer = printer;
     std::thread::spawn(move || {
         for text in receiver {
+            let erased = erase_before();
             let text = if colours {
-                format!("\x1b[36m{text}\x1b[0m\n")
+                format!("{erased}\x1b[36m{text}\x1b[0m\n")
             } else {
-                format!("{text}\n")
+                format!("{erased}{text}\n")
             };
             // A terminal that is gone ends the editor too.
             if printer.print(text).is_err() {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use zookeeper_client::Stat;
 
 use crate::failure::{Failure, Outcome, READER_GONE};
+use crate::progress::erase_before;
 
 /// How results and failures are printed.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +63,7 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
             // Whoever closed stderr does not want to know.
-            let _ = line(&mut io::stderr(), text.to_owned());
+            let _ = line(&mut io::stderr(), format!("{}{text}", erase_before()));
         }
     }
 

@@ -757,6 +757,29 @@ fn an_overwritten_znode_gets_the_acl_before_the_data() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_failure_to_tell_of() {
+    let server = Server::start().expect("a server starts");
+    let mut client = Client::connect(server.address(), 30_000).expect("it connects");
+    for number in 0..3 {
+        client
+            .create(&format!("/{number}"), &[b'x'; 200_000], CreateMode::Persistent)
+            .expect("it is created");
+    }
+    let mut export = program("shell", &server.connect_string(), &["export", "-", "/"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    // More is coming than a pipe holds.
+    drop(export.stdout.take());
+    let Output { status, stderr, .. } = export.wait_with_output().expect("it is our child");
+    assert_eq!(
+        (status.code(), String::from_utf8_lossy(&stderr).as_ref()),
+        (Some(1), "")
+    );
+}
+
+#[test]
 fn dates_are_those_of_the_place() {
     let server = Server::start().expect("a server starts");
     let mut stat = program("shell", &server.connect_string(), &["stat", "/"]);

@@ -115,7 +115,7 @@ pub fn status(arguments: &[String]) -> ExitCode {
     let given = match invocation(arguments) {
         Ok(given) => given,
         Err(reason) => {
-            Output::new(false)
+            Output::new(arguments.iter().any(|argument| argument == "--json"))
                 .failure(&Failure::new("Usage", reason).hint("`oxkeeper status --help` shows the options"));
             return ExitCode::from(EXIT_INVALID);
         }

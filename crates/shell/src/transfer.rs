@@ -24,6 +24,8 @@ const FORMAT: &str = "oxkeeper-export";
 const FORMAT_VERSION: u64 = 1;
 /// The longest line an import takes; the largest znode of a server with the usual limits needs a tenth of it.
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How much data an import has under way at once, but for the last znode of it.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What to do with a znode that exists where one is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,7 +355,7 @@ impl Sink {
         let mut unfinished = name.clone().into_os_string();
         unfinished.push(format!(".{}.unfinished", std::process::id()));
         let unfinished = PathBuf::from(unfinished);
-        let writer = BufWriter::new(File::create(&unfinished)?);
+        let writer = BufWriter::new(File::create_new(&unfinished)?);
         Ok(Sink::File {
             writer,
             unfinished,
@@ -409,7 +411,10 @@ pub(crate) async fn export(
     root: &str,
     overwrite: bool,
 ) -> Outcome {
-    let failure = |error: io::Error| file_failure(file, "written", &error);
+    let failure = |error: io::Error| match file {
+        "-" => Failure::output(&error),
+        file => file_failure(file, "written", &error),
+    };
     let mut source = Source::new(client, root);
     let first = source.next().await?;
     let mut sink = Sink::open(file, overwrite).map_err(failure)?;
@@ -573,17 +578,19 @@ pub(crate) async fn import(
         existed: 0,
     };
     let mut progress = Progress::new(output, "read bytes", size);
-    let mut batch = Vec::new();
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         let line = reader.next()?;
         let at_end = matches!(line, Line::End);
         if let Line::Znode(znode) = line {
             checked(joined(root, &znode.below))?;
+            bytes += znode.data.len();
             batch.push(znode);
         }
-        if at_end || batch.len() == REQUESTS_AT_ONCE {
+        if at_end || batch.len() == REQUESTS_AT_ONCE || bytes >= BATCH_BYTES {
             target.put(&batch).await?;
             batch.clear();
+            bytes = 0;
             progress.add(std::mem::take(&mut reader.bytes));
         }
         if at_end {

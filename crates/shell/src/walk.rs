@@ -346,7 +346,7 @@ pub(crate) async fn draw(client: &Client, output: Output, root: &str, depth: Opt
         if stat.data_length > 0 {
             remarks.push(format!("{} bytes", stat.data_length));
         }
-        if stat.ephemeral_owner > 0 {
+        if stat.ephemeral_owner != 0 {
             remarks.push("ephemeral".to_owned());
         }
         if !deeper && !names.is_empty() {
@@ -363,7 +363,7 @@ pub(crate) async fn draw(client: &Client, output: Output, root: &str, depth: Opt
             "path": at.path,
             "level": at.level,
             "dataLength": stat.data_length,
-            "ephemeral": stat.ephemeral_owner > 0,
+            "ephemeral": stat.ephemeral_owner != 0,
             "numChildren": stat.num_children,
         });
         output.result(&line, &value)?;

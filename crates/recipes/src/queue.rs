@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zookeeper_client::{CheckWriter, CreateMode, Error as ClientError};
 
 use crate::error::{Error, Result, is_connection_loss};
-use crate::hold::{Hold, Revoked, write_checked_by_servers};
+use crate::hold::{Hold, write_checked_by_servers};
 use crate::store::{self, commit_once};
 use crate::znode::{check_path, create_ephemeral, join, retry};
 use crate::{Session, SessionKeeper, sequence};
@@ -280,11 +280,12 @@ impl Item {
                     is_reply_lost = true;
                     retry(|| client.sync(&self.path)).await?;
                 }
-                // Only who holds it removes it.
-                Err(Error::Revoked(Revoked::Deleted)) if is_reply_lost => {
+                // It may be refused because it was done: then our lock is gone, or another consumer, who knows no
+                // better yet, has one of the same name. Only who holds an item removes it.
+                Err(error) if is_reply_lost && !error.is_session_over() => {
                     return match retry(|| client.check_stat(&self.path)).await? {
                         None => Ok(()),
-                        Some(_) => Err(Revoked::Deleted.into()),
+                        Some(_) => Err(error),
                     };
                 }
                 Err(error) => return Err(error),

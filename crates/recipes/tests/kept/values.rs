@@ -8,6 +8,7 @@ use oxkeeper_recipes::{
     Error, SharedCount, SharedValue, UniqueIds, create_sequential, sequence,
 };
 use oxkeeper_testkit::{Fault, OpCode};
+use zookeeper_client::{Acls, CreateMode};
 
 use crate::support::{PERSISTENT, Proxy, Server, children, eventually, within};
 use crate::{expire, keeper};
@@ -413,6 +414,32 @@ async fn items_are_put_and_done_once_though_replies_are_lost() {
     assert!(hits.iter().all(|hits| hits.count() == 1));
     assert_eq!(effects.get().await.unwrap(), 3);
     assert!(queue.is_empty().await.unwrap());
+}
+
+#[tokio::test]
+async fn an_item_whose_reply_was_lost_is_done_though_another_locks_its_place() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    let other = server.session().await;
+    let queue = DistributedQueue::new(&keeper, "/q").unwrap();
+    queue.put(b"a").await.unwrap();
+    let item = within("an item", queue.take()).await.unwrap();
+    let lost = proxy.fault_once(|frame| frame.is_request(OpCode::Multi), Fault::LoseReply);
+    let asks = proxy.fault_once(|frame| frame.is_request(OpCode::Sync), Fault::Stall);
+    let completing = tokio::spawn(async move {
+        let done = item.complete_with(|done| done.add_create("/done", b"", &PERSISTENT));
+        done.await
+    });
+    within("it asks what became of it", asks.happened()).await;
+    assert_eq!(lost.count(), 1);
+    // One who had listed the item before, and finds it gone only after this.
+    let lock = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    let locked = other.client().create("/q-locks/queue-0000000000", b"", &lock);
+    locked.await.unwrap();
+    proxy.heal();
+    within("it is done", completing).await.unwrap().unwrap();
+    assert!(other.client().check_stat("/done").await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -62,12 +62,12 @@ impl Servers {
         };
     }
 
-    fn connect_string(&self) -> String {
-        self.all()
-            .iter()
-            .map(|server| server.connect_string())
-            .collect::<Vec<_>>()
-            .join(",")
+    /// A session beside the storm.
+    async fn observer(&self) -> Session {
+        let all = self.all();
+        let addresses: Vec<String> = all.iter().map(|server| server.connect_string()).collect();
+        let connector = Client::connector().with_session_timeout(Duration::from_secs(20));
+        Session::new(connector.connect(&addresses.join(",")).await.unwrap())
     }
 }
 
@@ -159,7 +159,6 @@ struct Round {
     contenders: Vec<Arc<Contender>>,
     threads: Vec<JoinHandle<()>>,
     runtime: Runtime,
-    observer: Session,
 }
 
 impl Round {
@@ -175,14 +174,12 @@ impl Round {
             .enable_all()
             .build()
             .unwrap();
-        let observer = runtime.block_on(async {
-            let connector = Client::connector().with_session_timeout(Duration::from_secs(20));
-            let observer = Session::new(connector.connect(&servers.connect_string()).await.unwrap());
+        runtime.block_on(async {
+            let observer = servers.observer().await;
             for register in REGISTERS {
                 let created = observer.client().create(register, b"", &PERSISTENT);
                 created.await.unwrap();
             }
-            observer
         });
         let mut contenders = Vec::new();
         let mut threads = Vec::new();
@@ -210,7 +207,6 @@ impl Round {
             contenders,
             threads,
             runtime,
-            observer,
         }
     }
 
@@ -238,9 +234,8 @@ impl Round {
 
     /// The guarded writes to a register, in the order in which the servers did them.
     fn written(&self, register: usize) -> Vec<Written> {
-        let names = self
-            .runtime
-            .block_on(children(&self.observer, REGISTERS[register]));
+        let list = async { children(&self.servers.observer().await, REGISTERS[register]).await };
+        let names = self.runtime.block_on(list);
         let read = |name: String| {
             let parts: Vec<&str> = name.split('-').collect();
             let [token, contender, kind, _] = parts.as_slice() else {
@@ -302,8 +297,9 @@ impl Round {
             "/election",
         ];
         self.runtime.block_on(async {
+            let observer = self.servers.observer().await;
             for dir in dirs {
-                let is_empty = async || children(&self.observer, dir).await.iter().all(is_directory);
+                let is_empty = async || children(&observer, dir).await.iter().all(is_directory);
                 eventually("nothing is left", is_empty).await;
             }
         });

@@ -194,7 +194,7 @@ async fn two_who_want_several_leases_do_not_wait_for_each_other() {
     for _ in 0..2 {
         let session = server.session().await;
         tasks.push(tokio::spawn(async move {
-            let semaphore = InterProcessSemaphore::new(&session, "/s", 3).unwrap();
+            let semaphore = InterProcessSemaphore::new(&session, "/s", 2).unwrap();
             for _ in 0..20 {
                 let leases = within("both", semaphore.acquire_many(2)).await.unwrap();
                 assert_eq!(leases.len(), 2);

@@ -12,6 +12,7 @@ use oxkeeper_recipes::{
 };
 use oxkeeper_testkit::OpCode;
 use support::{Break, PERSISTENT, Proxy, Server, children, eventually, session_at, within};
+use tokio::runtime::{Builder, Runtime};
 use zookeeper_client::Client;
 
 /// The lock, held by an owner of its own.
@@ -424,20 +425,28 @@ async fn run_drops_its_future_on_revocation() {
     assert_eq!(held.run(async { 7 }).await, Err(Revoked::Suspended));
 }
 
-/// The process stands still in the midst of what it runs.
-#[tokio::test]
-async fn run_does_not_go_on_in_a_process_that_was_stopped_beyond_its_session() {
+/// Who does not run it has everything on it stand still.
+fn runtime_of_one_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The process stands still in the midst of what it runs, and that goes on before the client does.
+#[test]
+fn run_does_not_go_on_in_a_process_that_was_stopped_beyond_its_session() {
     let server = Server::start();
-    let timeout = Duration::from_millis(600);
-    let session = session_at(server.address(), timeout).await;
-    let held = locked(&session, "/m").await;
+    let timeout = Duration::from_millis(1500);
+    let (stopped, running) = (runtime_of_one_thread(), runtime_of_one_thread());
+    let held = stopped.block_on(async {
+        let session = session_at(server.address(), timeout).await;
+        locked(&session, "/m").await
+    });
     let mut has_gone_on = false;
     let run = held.run(async {
-        std::thread::sleep(2 * timeout);
+        std::thread::sleep(timeout);
         tokio::task::yield_now().await;
         has_gone_on = true;
     });
-    assert_eq!(run.await, Err(Revoked::Lost));
+    assert_eq!(running.block_on(run), Err(Revoked::Lost));
     assert!(!has_gone_on);
 }
 
@@ -446,14 +455,7 @@ async fn run_does_not_go_on_in_a_process_that_was_stopped_beyond_its_session() {
 fn a_holder_that_was_stopped_beyond_its_session_does_not_write() {
     let server = Server::start();
     let timeout = Duration::from_millis(600);
-    let own = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    // Each on a runtime of one thread: who does not run it has it stand still.
-    let (stopped, other) = (own(), own());
+    let (stopped, other) = (runtime_of_one_thread(), runtime_of_one_thread());
     let held = stopped.block_on(async {
         let session = session_at(server.address(), timeout).await;
         let held = locked(&session, "/m").await;
@@ -569,7 +571,7 @@ async fn a_release_that_is_not_awaited_to_its_end_goes_on() {
 #[test]
 fn a_guard_can_be_dropped_on_any_thread_and_after_its_runtime() {
     let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
@@ -586,10 +588,7 @@ fn a_guard_can_be_dropped_on_any_thread_and_after_its_runtime() {
     let (one, two) = runtime.block_on(async { (acquire("/one").await, acquire("/two").await) });
     // A thread that knows no runtime.
     std::thread::spawn(move || drop(one)).join().unwrap();
-    let observer = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let observer = runtime_of_one_thread();
     let direct = observer.block_on(server.session());
     observer.block_on(eventually("deleted", async || {
         children(&direct, "/one").await.is_empty()

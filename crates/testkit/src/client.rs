@@ -172,6 +172,7 @@ impl Client {
         let stream = TcpStream::connect_timeout(&address, within)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(within))?;
+        stream.set_write_timeout(Some(within))?;
         let mut client = Client {
             stream,
             session: session.clone(),
@@ -215,12 +216,13 @@ impl Client {
         &self.session
     }
 
-    /// Waits at most so long for bytes from the server from now on.
+    /// Waits at most so long for bytes from the server, and for it to take some, from now on.
     ///
     /// # Errors
     /// When `timeout` is zero.
     pub fn set_reply_timeout(&mut self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout))
+        self.stream.set_read_timeout(Some(timeout))?;
+        self.stream.set_write_timeout(Some(timeout))
     }
 
     /// Puts a request into the output buffer, which [`Client::flush`] or [`Client::receive`] sends, and gives

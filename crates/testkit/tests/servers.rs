@@ -253,6 +253,28 @@ fn a_paused_server_says_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_client_does_not_wait_for_ever_for_a_paused_server_to_take_what_it_sends() {
+    let server = Server::start().unwrap();
+    let mut client = connect(&server);
+    server.pause().unwrap();
+    client.set_reply_timeout(SILENCE).unwrap();
+    let big = oxkeeper_wire::Request::Write(WriteRequest::SetData {
+        path: "/a".to_owned(),
+        data: Some(vec![0; 1_000_000].into()),
+        version: -1,
+    });
+    // More than the sockets of both sides hold.
+    for _ in 0..64 {
+        client.send(&big);
+    }
+    let sent = client.flush();
+    assert!(
+        matches!(&sent, Err(error) if error.kind() == ErrorKind::WouldBlock),
+        "{sent:?}"
+    );
+}
+
+#[test]
 fn a_session_whose_time_is_over_during_a_pause_ends_when_the_server_goes_on() {
     let server = Server::start().unwrap();
     let client = Client::connect(server.address(), 200).unwrap();

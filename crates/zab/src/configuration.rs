@@ -135,9 +135,15 @@ impl Configurations {
         self.committed.quorum.may_decide(agrees)
     }
 
-    /// Whether `new` is to be preferred to `vote`.
+    /// Whether `new` is to be preferred to `vote`. A voter of the committed configuration has its weight there: those
+    /// who do not know the next one would not vote for it otherwise.
     pub(crate) fn prefers(&self, new: &Vote, vote: &Vote) -> bool {
-        self.both().any(|quorum| new.beats(vote, quorum))
+        let votes_in = |of: &&Arc<Configuration>| of.quorum.is_voter(new.leader);
+        let judge = [Some(&self.committed), self.next.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(votes_in);
+        judge.is_some_and(|judge| new.beats(vote, &judge.quorum))
     }
 
     /// Notes what is to follow; none follows when it is no newer than the committed one.

@@ -101,7 +101,8 @@ impl Election {
         out: &mut Outbox,
     ) -> Option<Elected> {
         self.logical_clock += 1;
-        let own = if self.configurations.committed().quorum.is_voter(self.me) {
+        // Who may not be elected votes for another: it may be needed for a quorum of the next configuration.
+        let own = if self.configurations.committed().quorum.weight(self.me) > 0 {
             Vote {
                 leader: self.me,
                 zxid,

@@ -317,3 +317,41 @@ fn votes_of_servers_without_data_are_not_counted() {
         Some(id(2))
     );
 }
+
+/// Three voters of which the third weighs nothing, until the next configuration.
+fn light(me: i64) -> Elector {
+    let voters = [1, 2, 3].map(ServerId);
+    let weights = [(id(3), 0)].into();
+    let committed = QuorumVerifier::hierarchical([voters.into()], weights, voters, []).unwrap();
+    let next = Configuration {
+        version: 1,
+        ..Configuration::new(QuorumVerifier::majority(voters, []))
+    };
+    let mut elector = elector(me, 3);
+    elector.election.configurations =
+        Configurations::new(Arc::new(Configuration::new(committed)), Some(Arc::new(next)));
+    elector
+}
+
+#[test]
+fn a_voter_is_judged_by_its_weight_in_the_committed_configuration() {
+    let mut one = light(1);
+    one.start(7, 2, 0);
+    one.sent();
+    one.hear(3, looking(vote(2, 7, 3), 1), 1);
+    assert_eq!(
+        one.sent(),
+        [(3, looking(vote(2, 7, 1), 1))],
+        "those who know only that one would not vote for it"
+    );
+}
+
+#[test]
+fn a_voter_without_weight_votes_for_another() {
+    let mut three = light(3);
+    three.start(7, 2, 0);
+    assert_eq!(three.sent()[0], (1, looking(Vote::NONE, 1)));
+    let better = looking(vote(2, 7, 2), 1);
+    three.hear(2, better, 1);
+    assert_eq!(three.sent(), [(1, better), (2, better)]);
+}

@@ -285,8 +285,17 @@ impl Leader {
         }
     }
 
+    /// Whether these servers may establish an epoch.
+    fn is_quorum(servers: &BTreeSet<ServerId>, context: &Context) -> bool {
+        context.configurations.contains_quorum(servers)
+            || !context.guards(PlantedBug::OldQuorumEstablishes)
+                && context
+                    .configurations
+                    .may_decide_by_committed(|server| servers.contains(&server))
+    }
+
     fn decide_epoch(&mut self, context: &mut Context) {
-        if self.phase == Phase::CollectingEpochs && context.configurations.contains_quorum(&self.connected) {
+        if self.phase == Phase::CollectingEpochs && Leader::is_quorum(&self.connected, context) {
             self.phase = Phase::SavingAcceptedEpoch;
             context.write(Write::AcceptedEpoch(self.epoch));
         }
@@ -350,7 +359,7 @@ impl Leader {
     }
 
     fn begin_synchronization(&mut self, context: &mut Context) {
-        if !context.configurations.contains_quorum(&self.promised) {
+        if !Leader::is_quorum(&self.promised, context) {
             return;
         }
         self.phase = Phase::Synchronizing;
@@ -614,7 +623,7 @@ impl Leader {
     fn establish(&mut self, context: &mut Context) -> Next {
         if self.phase != Phase::Synchronizing
             || !self.synced.contains(&self.me)
-            || !context.configurations.contains_quorum(&self.synced)
+            || !Leader::is_quorum(&self.synced, context)
         {
             return Ok(());
         }

@@ -59,4 +59,10 @@ pub enum PlantedBug {
     ProposedConfigurationTold,
     /// The configuration that a logged txn proposes is not saved.
     NextConfigurationForgotten,
+    /// The configuration that a txn proposes is saved after the txn.
+    NextConfigurationAfterTxn,
+    /// A leader needs no quorum of the next configuration to be established.
+    OldQuorumEstablishes,
+    /// A configuration whose txn was never logged is insisted on.
+    MissedProposalCounts,
 }

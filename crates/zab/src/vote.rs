@@ -35,7 +35,8 @@ pub struct Vote {
 }
 
 impl Vote {
-    /// The vote of one who may not be elected: an observer, or a server outside of the configuration.
+    /// The vote of one who may not be elected: an observer, a voter without weight, or a server outside of the
+    /// configuration.
     pub const NONE: Vote = Vote {
         leader: ServerId(NOBODY),
         zxid: Zxid(NOBODY),

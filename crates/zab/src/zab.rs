@@ -392,7 +392,14 @@ impl Context {
         if let Write::Append(entry) = &write
             && let Some(configuration) = self.settings.find_configuration.and_then(|find| find(entry))
         {
+            let noted_first = self.guards(PlantedBug::NextConfigurationAfterTxn);
+            if !noted_first {
+                self.execute(write.clone());
+            }
             self.set_next_configuration(Some(Arc::new(configuration)));
+            if !noted_first {
+                return;
+            }
         }
         self.execute(write);
     }
@@ -439,6 +446,21 @@ impl Context {
             }
             self.tell_configurations();
         }
+    }
+
+    /// Whether the next configuration was noted for a proposal of the present epoch that never came into the log. Then
+    /// this server has acknowledged nothing of it, and stands as one that it did not reach. To insist on a quorum of
+    /// the next one would do harm: who has the txn is fresher, would be refused, and may have no vote to be elected by.
+    ///
+    /// What NEWLEADER told counts, also without a txn, because its acknowledgement did: a leader of Java's makes that
+    /// the configuration of its epoch, which is a later one than its version's.
+    fn has_proposal_missed(&self) -> bool {
+        let journal = &self.journal;
+        self.configurations.next().is_some_and(|next| {
+            let version = Zxid(next.version);
+            let is_missing = version > journal.history.last() && version.epoch() == journal.current_epoch();
+            is_missing && version.counter() != 0 && self.guards(PlantedBug::MissedProposalCounts)
+        })
     }
 
     /// Lives by this configuration from here on, if it is newer.
@@ -812,6 +834,12 @@ impl Zab {
         };
         if !self.context.journal.is_quiet() && self.context.guards(PlantedBug::ElectWithWritesInFlight) {
             return;
+        }
+        if self.context.has_proposal_missed() {
+            self.context.set_next_configuration(None);
+            if !self.context.journal.is_quiet() {
+                return;
+            }
         }
         let (heard, designated) = (std::mem::take(heard), *designated);
         self.role = Role::Looking;

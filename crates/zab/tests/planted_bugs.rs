@@ -32,6 +32,7 @@ const FOUND_BY_SIMULATION: &[(PlantedBug, u64)] = &[
     (PlantedBug::OldQuorumReconfigures, 50),
     (PlantedBug::NextConfigurationForgotten, 50),
     (PlantedBug::ProposedConfigurationTold, 300),
+    (PlantedBug::OldQuorumEstablishes, 300),
 ];
 
 #[test]

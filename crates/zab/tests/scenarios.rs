@@ -2,11 +2,14 @@
 
 mod driver;
 
+use std::sync::Arc;
+
 use driver::{LINK, Server, commits, delivered, ended, entry, recovered, sent, settings, written, z};
 use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{
-    Action, CloseReason, Event, LearnerView, LinkId, Message, NO_HISTORY, NOTIFICATION_VERSION, Notification,
-    PeerFault, PeerState, Reason, SyncMethod, Vote, Write, WriteId,
+    Action, CloseReason, Configuration, Event, LearnerView, LinkId, Message, NO_HISTORY,
+    NOTIFICATION_VERSION, Notification, PeerFault, PeerState, PlantedBug, QuorumVerifier, Reason, SyncMethod,
+    Vote, Write, WriteId,
 };
 
 /// A Java leader may tell to truncate to a zxid that this server does not have: its history is another, and cutting
@@ -844,4 +847,47 @@ fn a_server_alone_is_a_whole_ensemble() {
     assert_eq!(delivered(&server.tell(Event::Propose { zxid: z(1, 1), txn })), []);
     assert_eq!(delivered(&server.settle_disk()), [z(1, 1)]);
     assert_eq!(ended(&server.wait_ms(100_000)), None);
+}
+
+/// A configuration is noted before the txn that proposes it. Who dies between the two has acknowledged nothing, and must
+/// not ask for a quorum of that configuration: who has the txn is fresher, would be refused, and may have no vote.
+#[test]
+fn a_proposed_configuration_whose_txn_never_came_is_forgotten() {
+    let next_after_start = |version: Zxid, epoch: u32, planted: &[PlantedBug]| {
+        let next = Configuration {
+            version: version.0,
+            ..Configuration::new(QuorumVerifier::majority([ServerId(4)], []))
+        };
+        let mut settings = settings(1, planted);
+        settings.next_configuration = Some(Arc::new(next));
+        settings.find_configuration = Some(|_| None);
+        let mut server = Server::start_with(settings, recovered(epoch, &[z(1, 1), z(1, 2)], Zxid::ZERO));
+        server.last_write = 1;
+        let noted = server.zab.next_configuration().map(|next| next.version);
+        let actions = match noted {
+            None => server.tell(Event::Durable { write: WriteId(1) }),
+            Some(_) => Vec::new(),
+        };
+        let votes = |action: &Action| matches!(action, Action::SendNotification { .. });
+        assert!(
+            noted.is_some() || actions.iter().any(votes),
+            "it votes when that is on disk"
+        );
+        noted
+    };
+    assert_eq!(next_after_start(z(1, 3), 1, &[]), None);
+    assert_eq!(
+        next_after_start(z(1, 3), 1, &[PlantedBug::MissedProposalCounts]),
+        Some(z(1, 3).0)
+    );
+    assert_eq!(
+        next_after_start(z(1, 2), 1, &[]),
+        Some(z(1, 2).0),
+        "the txn is in the log"
+    );
+    assert_eq!(
+        next_after_start(z(1, 3), 2, &[]),
+        Some(z(1, 3).0),
+        "the leader of epoch 2 told it: it may have been established by it"
+    );
 }

@@ -3,9 +3,9 @@
 //! `ZAB_SEEDS=10000 cargo test -p oxkeeper-zab --release --test simulation -- --nocapture` runs more seeds,
 //! `ZAB_SEED=42` replays one and prints its history.
 //!
-//! Of 10,000 seeds one or so ends without progress (593, 11657): a leader has died in the middle of a change of the
-//! configuration, and the only server that has its txn votes in the next configuration alone, so that it cannot be
-//! elected, and is refused by who has less. By Java's rules it cannot be elected either.
+//! Now and then a leader dies in the middle of a change of the configuration, and the freshest history is of a server
+//! that has a vote in the next configuration alone. By Java's rules as by ours nobody can be elected then. The world
+//! knows exactly that situation, plays the operator's remedy, and demands progress after it.
 
 mod world;
 

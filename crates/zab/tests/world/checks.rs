@@ -21,6 +21,14 @@ pub(super) struct Checks {
     configurations: BTreeMap<Zxid, QuorumVerifier>,
 }
 
+impl Checks {
+    /// A configuration counts from here on.
+    pub(super) fn note_configuration(&mut self, configuration: &Configuration) {
+        let (version, quorum) = (Zxid(configuration.version), configuration.quorum.clone());
+        self.configurations.insert(version, quorum);
+    }
+}
+
 impl World {
     /// Z9: an acknowledgement exists only after what it acknowledges is durable.
     pub(super) fn check_sent(&mut self, at: Place, message: &Message) {
@@ -189,9 +197,7 @@ impl World {
                 known.map(|known| known.version).max() >= Some(version.0)
             });
         }
-        self.checks
-            .configurations
-            .insert(version, committed.quorum.clone());
+        self.checks.note_configuration(committed);
     }
 
     /// Who decides about what comes after this.

@@ -136,6 +136,8 @@ pub(crate) struct Stats {
     pub(crate) disk_failures: u64,
     pub(crate) pauses: u64,
     pub(crate) reconfigurations: u64,
+    /// Changes of the configuration that were finished by an operator.
+    pub(crate) remedies: u64,
 }
 
 impl World {
@@ -525,6 +527,7 @@ impl Stats {
         self.disk_failures += other.disk_failures;
         self.pauses += other.pauses;
         self.reconfigurations += other.reconfigurations;
+        self.remedies += other.remedies;
     }
 }
 

@@ -80,6 +80,7 @@ impl World {
         if self.net.blocked.contains(&(at, to_place)) || self.rng.u8(..) < self.net.lost {
             return;
         }
+        self.say(|| format!("{} tells {to}: {notification:?}", at + 1));
         let from = self.servers[at].id;
         let told = self.running(at).zab.configuration().clone();
         let delay = self.delay();

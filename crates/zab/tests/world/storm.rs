@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use oxkeeper_types::ServerId;
+use oxkeeper_types::{ServerId, Zxid};
 use oxkeeper_zab::{PlantedBug, QuorumVerifier, Settings};
 
 use super::checks::Checks;
@@ -301,7 +301,7 @@ impl World {
                 self.boot(at);
             }
         }
-        let end_ms = self.now_ms + CALM_MS_MAX;
+        let mut end_ms = self.now_ms + CALM_MS_MAX;
         let mut written = 0;
         while self.now_ms < end_ms {
             let next_ms = self.now_ms + 50;
@@ -313,11 +313,52 @@ impl World {
                 written += 1;
                 self.client_write();
             }
+            if self.now_ms >= end_ms
+                && let Some(at) = self.stuck_in_reconfig()
+            {
+                self.adopt_next_list(at);
+                end_ms = self.now_ms + CALM_MS_MAX;
+            }
         }
         Err(format!(
             "no progress in {CALM_MS_MAX} ms of calm: {}",
             self.picture()
         ))
+    }
+
+    /// Who keeps all others from a leader: a change of the list was under way when the leader died, and the freshest
+    /// history, with that change, is of a server that has a vote only in the next list. Those who do not know that list
+    /// cannot vote for it; and whoever they elect needs it, if it knows the list, and is refused.
+    fn stuck_in_reconfig(&self) -> Option<usize> {
+        let freshness = |at: &usize| {
+            let disk = &self.servers[*at].disk;
+            (disk.current_epoch, disk.last())
+        };
+        let running = (0..self.servers.len()).filter(|at| self.servers[*at].running.is_some());
+        let freshest = running.clone().max_by_key(freshness)?;
+        let Server {
+            id, settings, disk, ..
+        } = &self.servers[freshest];
+        let present = disk.configuration.as_ref().unwrap_or(&settings.configuration);
+        let next = disk.next_configuration.as_ref()?;
+        let may_be_elected = |at: &usize| present.quorum.weight(self.servers[*at].id) > 0;
+        let is_stuck = disk.contains(Zxid(next.version))
+            && next.quorum.weight(*id) > 0
+            && (running.filter(may_be_elected)).all(|at| freshness(&at) < freshness(&freshest));
+        is_stuck.then_some(freshest)
+    }
+
+    /// The operator's remedy (docs/migration.md): the server with the freshest history takes the next list for the
+    /// present one, and tells all others.
+    fn adopt_next_list(&mut self, at: usize) {
+        self.stats.remedies += 1;
+        self.crash(at);
+        let disk = &mut self.servers[at].disk;
+        if let Some(next) = disk.next_configuration.take() {
+            self.checks.note_configuration(&next);
+            disk.configuration = Some(next);
+        }
+        self.boot(at);
     }
 
     /// Of every configuration that may be in force anywhere.

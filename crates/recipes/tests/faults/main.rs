@@ -39,6 +39,7 @@ use zookeeper_client::Client;
 
 /// A run is of so many rounds at least.
 const ROUNDS: u64 = 3;
+const NAP: Duration = Duration::from_millis(5);
 
 /// The servers of a round.
 enum Servers {
@@ -210,24 +211,26 @@ impl Round {
         }
     }
 
-    /// That each contender has two turns from now on.
+    /// That each contender has two turns from now on. The time is counted in naps: while this whole process stands
+    /// still, nobody can have a turn.
     fn check_progress(&self, within: Duration) -> Result<(), String> {
         let turns = |contender: &Arc<Contender>| contender.turns.load(Ordering::Relaxed);
         let before: Vec<usize> = self.contenders.iter().map(turns).collect();
         for (number, before) in before.iter().enumerate() {
-            let deadline = Instant::now() + within;
+            let mut naps = within.as_millis() / NAP.as_millis();
             while turns(&self.contenders[number]) < before + 2 {
                 assert!(!self.threads[number].is_finished(), "contender {number} ended");
-                if Instant::now() > deadline {
+                if naps == 0 {
                     return Err(format!("contender {number} has no turn in the calm"));
                 }
-                thread::sleep(Duration::from_millis(5));
+                naps -= 1;
+                thread::sleep(NAP);
             }
         }
         Ok(())
     }
 
-    /// The numbers of those who play this.
+    /// Those who play this.
     fn players(&self, recipe: Recipe) -> impl Iterator<Item = &Arc<Contender>> {
         self.contenders.iter().filter(move |one| one.recipe == recipe)
     }
@@ -365,7 +368,7 @@ fn one_that_does_not_play_by_the_rules_is_found() {
             let deadline = Instant::now() + SOON;
             while round.check_written(recipe).is_ok() || round.check_believed(recipe).is_ok() {
                 assert!(Instant::now() < deadline, "{recipe:?}: nobody finds the rogue");
-                thread::sleep(Duration::from_millis(20));
+                thread::sleep(NAP);
             }
         }
         round.end();

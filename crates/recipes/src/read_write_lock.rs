@@ -198,12 +198,13 @@ async fn swap(writing: Hold, data: Vec<u8>) -> Result<Hold> {
             transaction.add_create(&path, &data, &options)?;
             transaction.add_delete(writing.path(), None)
         });
-        match swapped.await {
+        let is_deleted = match swapped.await {
+            Ok(_) | Err(Error::Client(ClientError::ConnectionLoss)) => false,
             // With a lost reply the second attempt finds the writer's znode gone. A guard that watches it may
             // have seen that before the reply arrived.
-            Ok(_) | Err(Error::Client(ClientError::ConnectionLoss) | Error::Revoked(Revoked::Deleted)) => {}
+            Err(Error::Revoked(Revoked::Deleted)) => true,
             Err(error) => return Err(error),
-        }
+        };
         let found = retry(|| async {
             session.client().sync(&path).await?;
             session.client().check_stat(&path).await
@@ -214,6 +215,7 @@ async fn swap(writing: Hold, data: Vec<u8>) -> Result<Hold> {
                 let FencingToken(token) = writing.fencing_token();
                 return Ok(Hold::new(&session, path, token, None, writing.moment()));
             }
+            None if is_deleted => return Err(Revoked::Deleted.into()),
             None => writing.check()?,
         }
     }

@@ -14,6 +14,7 @@ use oxkeeper_recipes::{
 };
 use oxkeeper_testkit::{Fault, OpCode};
 use support::{Break, PERSISTENT, Proxy, Server, children, eventually, within};
+use zookeeper_client::{Acl, Acls, Permission};
 
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -110,6 +111,21 @@ async fn a_downgrade_whose_reply_was_lost_happened_once() {
         assert!(names.len() == 1 && names[0].contains("__READ__"), "{names:?}");
         reading.release().await.unwrap();
     }
+}
+
+/// Its guard may not read its znode, and so does not see it go.
+#[tokio::test]
+async fn a_downgrade_of_what_is_gone_ends() {
+    static NO_READ: [Acl; 1] = [Acl::new_const(Permission::CREATE, "world", "anyone")];
+    let server = Server::start();
+    let direct = server.session().await;
+    direct.client().create("/rw", b"", &PERSISTENT).await.unwrap();
+    let session = server.session().await.with_acls(Acls::new(&NO_READ));
+    let mut lock = InterProcessReadWriteLock::new(&session, "/rw").unwrap();
+    let writing = within("write", lock.write()).await.unwrap();
+    direct.client().delete(writing.path(), None).await.unwrap();
+    let downgraded = within("it ends", lock.downgrade(writing)).await;
+    assert_eq!(downgraded.err(), Some(Error::Revoked(Revoked::Deleted)));
 }
 
 #[tokio::test]

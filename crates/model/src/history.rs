@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use oxkeeper_types::{ErrorCode, SessionId, Txn, TxnHeader, Zxid};
+use oxkeeper_types::{
+    CONFIG_PATH, ErrorCode, ReconfigRequest, SessionId, Txn, TxnHeader, WatchEventKind, WriteRequest, Zxid,
+};
 use oxkeeper_wire::Request;
 
 use crate::observer::Ask;
@@ -153,6 +155,9 @@ impl History {
             (txn, Some(asked)) if !is_alive => {
                 panic!("{asked:?} of {session}, which has ended, became {txn:?}")
             }
+            (txn, Some(Ask::Request(Request::Write(WriteRequest::Reconfig(request))))) => {
+                reconfigure(txn, &request, at.is_friend, &mut changes)
+            }
             (Txn::CloseSession { ephemerals }, asked) => {
                 match asked {
                     Some(asked) => assert!(matches!(asked, Ask::Request(Request::CloseSession))),
@@ -234,5 +239,48 @@ impl History {
         for sent in self.sent.values_mut() {
             sent.zxid = sent.zxid.filter(|zxid| *zxid <= last);
         }
+    }
+}
+
+/// What a reconfig has come to. Whether it might is known to those alone who know the ensemble.
+fn reconfigure(
+    txn: &Txn,
+    request: &ReconfigRequest,
+    is_friend: bool,
+    changes: &mut Vec<Change>,
+) -> Result<Done, i32> {
+    use ErrorCode::{
+        BadArguments, BadVersion, MarshallingError, NewConfigNoQuorum, NoAuth, ReconfigInProgress,
+    };
+    match txn {
+        Txn::Reconfig {
+            path,
+            data: Some(config),
+            version: -1,
+        } if path == CONFIG_PATH && is_friend => {
+            changes.push(Change {
+                kind: WatchEventKind::DataChanged,
+                path: CONFIG_PATH.into(),
+                is_private: false,
+                parent_is_private: false,
+            });
+            Ok(Done::Reconfigured((&**config).into()))
+        }
+        Txn::Error { code } => {
+            let may_be = [
+                BadArguments,
+                MarshallingError,
+                NewConfigNoQuorum,
+                ReconfigInProgress,
+            ];
+            assert!(
+                may_be.map(ErrorCode::code).contains(code)
+                    || (*code == NoAuth.code() && !is_friend)
+                    || (*code == BadVersion.code() && request.version != -1),
+                "{request:?} became the error {code}"
+            );
+            Err(*code)
+        }
+        other => panic!("{request:?} became {other:?}"),
     }
 }

@@ -275,6 +275,10 @@ impl Observer {
         let outcome = decode_outcome(op, err, body).unwrap();
         match (history.outcome(zxid), &outcome) {
             (Err(code), Outcome::Failed(error)) => assert_eq!(error.code(), *code, "{request:?}"),
+            (Ok(Done::Reconfigured(list)), Outcome::Reconfigured { config, stat }) => {
+                assert_eq!(config.as_deref(), Some(&**list), "{request:?}");
+                assert_eq!((stat.mzxid, stat.version), (zxid, -1), "{request:?}");
+            }
             (Ok(done), outcome) => assert_outcome(done, outcome, history.state(zxid), true),
             (expected, outcome) => panic!("{request:?} came to {outcome:?}, not {expected:?}"),
         }

@@ -36,6 +36,8 @@ pub enum Done {
     Created(Rc<str>),
     Changed(Rc<str>),
     Nothing,
+    /// The list of servers is this from here on.
+    Reconfigured(Rc<[u8]>),
     Multi(Vec<Result<Done, i32>>),
 }
 

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use oxkeeper_core::Standing;
+use oxkeeper_core::membership::find_configuration;
 use oxkeeper_model::{Committed, History};
 use oxkeeper_types::{ServerId, SessionId, Txn, TxnHeader, Zxid};
 use oxkeeper_wire::{decode_touches, decode_txn_entry};
-use oxkeeper_zab::{Entry, LinkId, Message, Notification, PeerState, Write};
+use oxkeeper_zab::{Configuration, Entry, LinkId, Message, Notification, PeerState, QuorumVerifier, Write};
 
 use crate::net::Direction;
 use crate::stats::Count;
@@ -47,6 +48,10 @@ pub(crate) struct Checks {
     hasty: BTreeSet<i32>,
     /// The newest request of each session that was done, hasty ones aside.
     newest_done: BTreeMap<SessionId, i32>,
+    /// The configurations that counted anywhere, by their versions; at 0 the first.
+    pub(crate) configurations: BTreeMap<Zxid, Arc<Configuration>>,
+    /// Those that were proposed.
+    pub(crate) reconfigs: BTreeMap<Zxid, Arc<Configuration>>,
 }
 
 impl Checks {
@@ -55,7 +60,7 @@ impl Checks {
         self.committed.last().copied().unwrap_or(Zxid::ZERO)
     }
 
-    fn before(&self, zxid: Zxid) -> Zxid {
+    pub(crate) fn before(&self, zxid: Zxid) -> Zxid {
         self.proposed
             .get(&zxid)
             .unwrap_or_else(|| panic!("Z1: nobody proposed {zxid}"))
@@ -70,8 +75,13 @@ impl Checks {
         last
     }
 
+    /// Whether a txn was shown.
+    pub(crate) fn is_committed(&self, zxid: Zxid) -> bool {
+        self.committed.binary_search(&zxid).is_ok()
+    }
+
     /// Whether the history that ends at `last` holds `zxid`.
-    fn contains(&self, last: Zxid, zxid: Zxid) -> bool {
+    pub(crate) fn contains(&self, last: Zxid, zxid: Zxid) -> bool {
         // What was shown is quickly compared, what is behind it is short.
         let mut last = last;
         while last > zxid {
@@ -150,6 +160,7 @@ impl World {
                     at + 1
                 );
                 self.check_current_epoch(at);
+                self.check_noted_history(at);
             }
             Message::AckEpoch {
                 last_zxid,
@@ -232,7 +243,9 @@ impl World {
         let vote = notification.vote;
         if notification.state == PeerState::Looking
             && vote.leader == server.id
-            && server.settings.configuration.quorum.is_voter(to)
+            && self
+                .configuration(at)
+                .is_some_and(|known| known.quorum.is_voter(to))
         {
             let claim = (self.checks.floor(vote.zxid), vote.peer_epoch);
             let durable = (server.facts.last, i64::from(server.facts.current_epoch));
@@ -343,6 +356,9 @@ impl World {
         if matches!(decoded, Txn::CloseSession { .. }) {
             self.check_end(at, &header);
         }
+        if let Some(configuration) = find_configuration(entry) {
+            self.checks.reconfigs.insert(zxid, Arc::new(configuration));
+        }
         self.checks.proposed.insert(
             zxid,
             Proposed {
@@ -392,7 +408,10 @@ impl World {
     /// A write is about to be executed, which makes a history that ends at `before` one that ends at `after`.
     pub(crate) fn check_write(&self, at: Place, before: Zxid, after: Zxid, write: &Write) {
         match write {
-            Write::Append(_) => assert!(after > before, "{} logs {after} after {before}", at + 1),
+            Write::Append(_) => {
+                assert!(after > before, "{} logs {after} after {before}", at + 1);
+                self.check_noted(at, after);
+            }
             Write::Truncate { .. } | Write::Install { .. } => {
                 let (had, keeps) = (
                     self.checks.committed_through(before),
@@ -404,13 +423,12 @@ impl World {
                     *place != at && self.checks.committed_through(self.servers[*place].facts.last) >= had
                 });
                 let holders = others.map(|place| self.servers[place].id).collect();
+                let has_quorum = |last: &Zxid| {
+                    let mut deciders = self.checks.deciders(*last).into_iter();
+                    deciders.all(|quorum| quorum.contains_quorum(&holders))
+                };
                 assert!(
-                    keeps >= had
-                        || self.servers[at]
-                            .settings
-                            .configuration
-                            .quorum
-                            .contains_quorum(&holders),
+                    keeps >= had || self.checks.committed.get(had - 1).is_some_and(has_quorum),
                     "Z8: {} gives up {} committed txns by {write:?}, and only {holders:?} have them",
                     at + 1,
                     had - keeps
@@ -514,12 +532,24 @@ impl World {
             .get(&epoch)
             .is_some_and(|(leader, _)| *leader == at);
         if leads && last.epoch() == epoch && moved {
-            self.check_quorum(at, "commits", |world, place| {
-                world.checks.contains(world.servers[place].facts.last, last)
-            });
+            self.check_committed(at, before, last);
         }
         if self.rng.u8(..) < 8 {
             self.check_tree(at);
+        }
+    }
+
+    /// Z8: what a leader has committed, after `before` and through `last`, is on the disks of those who decide about it.
+    fn check_committed(&self, at: Place, before: Zxid, last: Zxid) {
+        // Who decides about the last decides about those before it too, unless the list changes among them.
+        let changes = self.checks.reconfigs.range(before..last).map(|(zxid, _)| *zxid);
+        let changes = changes.filter(|zxid| *zxid > before && self.checks.contains(last, *zxid));
+        for zxid in changes.chain([last]) {
+            for quorum in self.checks.deciders(zxid) {
+                self.check_quorum(at, "commits", &quorum, |world, place| {
+                    world.checks.contains(world.servers[place].facts.last, zxid)
+                });
+            }
         }
     }
 
@@ -556,6 +586,9 @@ impl World {
             return;
         };
         let session = proposed.header.session;
+        if self.checks.reconfigs.contains_key(&zxid) {
+            self.stats.count(Count::Reconfigs);
+        }
         match self.checks.history.absorb(&proposed.header, &proposed.decoded) {
             Committed::Request(xid) if self.checks.hasty.contains(&xid) => {}
             Committed::Request(xid) => {
@@ -611,10 +644,12 @@ impl World {
             "Z6, Z8: {} leads epoch {epoch} with {has} of {earlier} committed txns",
             at + 1
         );
-        self.check_quorum(at, "is established", |world, place| {
-            let facts = world.servers[place].facts;
-            facts.current_epoch >= epoch && world.checks.contains(facts.last, last)
-        });
+        for quorum in self.checks.deciders(Zxid::new(epoch, 1)) {
+            self.check_quorum(at, "is established", &quorum, |world, place| {
+                let facts = world.servers[place].facts;
+                facts.current_epoch >= epoch && world.checks.contains(facts.last, last)
+            });
+        }
         // Nobody knows who was heard of before: all have their full timeout again.
         let now_ms = self.clock(at).monotonic_ms;
         let running = self.running(at);
@@ -634,16 +669,22 @@ impl World {
     }
 
     /// Z8: a quorum of the disks, those of servers that are down included, has what was decided.
-    fn check_quorum(&self, at: Place, what: &str, has: impl Fn(&World, Place) -> bool) {
-        let quorum = &self.servers[at].settings.configuration.quorum;
+    pub(crate) fn check_quorum(
+        &self,
+        at: Place,
+        what: &str,
+        quorum: &QuorumVerifier,
+        has: impl Fn(&World, Place) -> bool,
+    ) {
         let holders: BTreeSet<ServerId> = (0..self.servers.len())
             .filter(|place| has(self, *place))
             .map(|place| self.servers[place].id)
             .collect();
         assert!(
             quorum.contains_quorum(&holders),
-            "Z8: {} {what}, but only {holders:?} have it",
-            at + 1
+            "Z8: {} {what}, but only {holders:?} have it, not a quorum of {:?}",
+            at + 1,
+            quorum.voters()
         );
     }
 
@@ -658,6 +699,9 @@ impl World {
         let replica = running.shared.replica.read();
         let state = self.checks.history.state(replica.last_processed);
         state.assert_is(&replica.tree);
+        drop(replica);
+        self.check_config_znode(at);
+        let replica = running.shared.replica.read();
         assert_eq!(
             replica.sessions.keys().collect::<Vec<_>>(),
             state.sessions.keys().collect::<Vec<_>>(),

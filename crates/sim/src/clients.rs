@@ -8,7 +8,7 @@ use oxkeeper_core::{Client, CloseReason, Connection, Verdict};
 use oxkeeper_model::client::{auth, set_watches};
 use oxkeeper_model::{Ask, Frame, Observer, Watches, requests, split_frames};
 use oxkeeper_tree::ConnectionId;
-use oxkeeper_types::{SessionId, Zxid};
+use oxkeeper_types::{SessionId, WriteRequest, Zxid};
 use oxkeeper_wire::{ConnectRequest, Request, encode_request, frame, next_frame};
 
 use crate::stats::Count;
@@ -178,6 +178,16 @@ impl World {
                     true => self.people[who].only_reads,
                     false => self.has_written_enough(who),
                 };
+                let reconfigs_permille = self.scenario.reconfigs_permille;
+                if self.stormy && reconfigs_permille > 0 && self.rng.u16(..1000) < reconfigs_permille {
+                    for _ in 0..self.rng.usize(1..=2) {
+                        let request = self.some_reconfig();
+                        self.ask(
+                            connection,
+                            Ask::Request(Request::Write(WriteRequest::Reconfig(request))),
+                        );
+                    }
+                }
                 for _ in 0..self.rng.usize(1..=4) {
                     let newest = self.checks.newest();
                     let ask = requests::random(&mut self.rng, newest, only_reads);

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! - `world.rs` knows what happens next; `storm.rs` makes settings and trouble; `clock.rs` drifts.
+//! - `reconfigs.rs` changes the list of servers, and knows what must hold of it.
 //! - `checks.rs` knows what must hold at every step (Z1 to Z10, T1, S5, D1 and the rest of ARCHITECTURE.md); what
 //!   clients must see is checked by `oxkeeper-model`.
 //!
@@ -19,6 +20,7 @@ mod checks;
 mod clients;
 mod clock;
 mod net;
+mod reconfigs;
 mod server;
 mod stats;
 mod storm;
@@ -37,6 +39,8 @@ pub enum ShellBug {
     DurableBeforeSync,
     /// A promised epoch is told durable and never saved.
     EpochNotSaved,
+    /// The configuration that is to follow is told durable and never saved.
+    NextConfigurationNotSaved,
     /// A snapshot is finished before the log has what it shows.
     SnapshotBeforeLog,
     /// What goes over a link while a snapshot is sent does not wait for its end.

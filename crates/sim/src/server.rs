@@ -108,6 +108,8 @@ pub(crate) struct Running {
     pub(crate) heard: BTreeSet<SessionId>,
     /// At a leader: when each session was heard of, by its clock, and its timeout.
     pub(crate) told_ms: BTreeMap<SessionId, (u64, u64)>,
+    /// The version of the configuration that it lives by.
+    pub(crate) configuration: i64,
 }
 
 /// A snapshot in work.
@@ -204,6 +206,7 @@ impl Server {
             serves: None,
             heard: BTreeSet::new(),
             told_ms: BTreeMap::new(),
+            configuration: self.settings.configuration.version,
         })
     }
 }
@@ -279,6 +282,7 @@ impl World {
 
     pub(crate) fn boot(&mut self, at: Place) {
         let now_ms = self.now_ms;
+        self.rewrite_list(at);
         let hits = self.stormy && self.rng.u8(..) < 20;
         let random = [self.rng.u64(..), self.rng.u64(..)];
         let power_left = self.rng.u64(0..15);
@@ -506,7 +510,10 @@ impl World {
                 }
                 Err(error) => return self.disk_failed(at, &error),
             }
-            if let Some(write) = configuration {
+            if let Some(write) = configuration
+                && (self.guards(ShellBug::NextConfigurationNotSaved)
+                    || matches!(write, Write::Configuration(_)))
+            {
                 self.servers[at].save_configuration(write);
             }
             if !matches!(event, Some(oxkeeper_zab::Event::TruncateRefused { .. })) {

@@ -53,9 +53,15 @@ pub enum Count {
     Rollovers,
     /// Truncations that were refused.
     RefusedTruncs,
+    /// Changes of the list of servers that were committed.
+    Reconfigs,
+    /// Leaders that named their heir, because they do not vote any more.
+    Heirs,
+    /// Changes of the list that were finished by an operator.
+    Remedies,
 }
 
-const COUNTS: usize = Count::RefusedTruncs as usize + 1;
+const COUNTS: usize = Count::Remedies as usize + 1;
 
 /// How often everything happened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -108,6 +114,9 @@ impl fmt::Display for Stats {
             Fuzzy,
             Rollovers,
             RefusedTruncs,
+            Reconfigs,
+            Heirs,
+            Remedies,
         ];
         for (n, what) in all.into_iter().enumerate() {
             let comma = if n == 0 { "" } else { ", " };

@@ -1,18 +1,24 @@
 //! The life of one ensemble: random settings, a storm, and calm, in which it must come to itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use oxkeeper_core::membership::Membership;
 use oxkeeper_core::{ContainerSettings, CoreSettings, LimitSettings, Standing};
 use oxkeeper_storage::{Compression, LogSettings, SimDisk, StorageSettings};
-use oxkeeper_types::ServerId;
-use oxkeeper_zab::{QuorumVerifier, Settings};
+use oxkeeper_types::{ServerId, Zxid};
+use oxkeeper_zab::Settings;
 
 use crate::Planted;
 use crate::clients::Person;
 use crate::clock::Clock;
+use crate::reconfigs::{member, with_stranger};
 use crate::server::{End, Server};
 use crate::stats::Count;
 use crate::world::{Happening, Place, World};
+
+/// The identity of who may change the list of servers: the friend of [`oxkeeper_model`], of whom all private znodes are.
+const FRIEND: &str = "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ=";
 
 /// What kind of trouble a run has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,28 +50,36 @@ pub(crate) struct Scenario {
     pub(crate) queue_bytes_max: usize,
     /// Time between two troubles, at most, ms.
     trouble_ms_max: u64,
+    /// Of 1000 things that people do, how many change the list of servers. 0: the list never changes.
+    pub(crate) reconfigs_permille: u16,
 }
 
-fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
+pub(crate) fn pick<T: Copy>(rng: &mut fastrand::Rng, from: &[T]) -> T {
     from[rng.usize(..from.len())]
 }
 
-fn random_quorum(rng: &mut fastrand::Rng, voters: i64, observers: i64) -> QuorumVerifier {
+fn random_membership(rng: &mut fastrand::Rng, voters: i64, observers: i64) -> Membership {
     let ids: Vec<ServerId> = (1..=voters).map(ServerId).collect();
     let observers = (voters + 1..=voters + observers).map(ServerId);
+    let mut membership = Membership::default();
+    let members = ids
+        .iter()
+        .map(|id| (*id, false))
+        .chain(observers.map(|id| (id, true)));
+    membership.servers = members
+        .map(|(id, is_observer)| (id, member(id, is_observer)))
+        .collect();
     if rng.u8(..) < 220 || voters < 3 {
-        return QuorumVerifier::majority(ids, observers);
+        return membership;
     }
-    let weights: BTreeMap<ServerId, u32> = ids.iter().map(|id| (*id, rng.u32(0..=2))).collect();
-    let groups = if voters >= 6 && rng.bool() {
-        ids.chunks(2)
-            .map(|chunk| chunk.iter().copied().collect())
-            .collect()
-    } else {
-        vec![ids.iter().copied().collect()]
-    };
-    QuorumVerifier::hierarchical(groups, weights, ids.clone(), observers.clone())
-        .unwrap_or_else(|_| QuorumVerifier::majority(ids, observers))
+    let mut grouped = membership.clone();
+    grouped.groups.weights = ids.iter().map(|id| (*id, rng.u32(0..=2))).collect();
+    let size = if voters >= 6 && rng.bool() { 2 } else { ids.len() };
+    grouped.groups.servers_of = (1..).zip(ids.chunks(size).map(<[ServerId]>::to_vec)).collect();
+    match grouped.quorum() {
+        Ok(_) => grouped,
+        Err(_) => membership,
+    }
 }
 
 fn random_storage(rng: &mut fastrand::Rng) -> StorageSettings {
@@ -86,9 +100,10 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
     let rng = &mut fastrand::Rng::with_seed(seed);
     let voters = pick(rng, &[1, 2, 3, 3, 3, 3, 4, 5, 5, 5, 6, 7]);
     let observers = pick(rng, &[0, 0, 1, 2]);
-    let quorum = random_quorum(rng, voters, observers);
+    let membership = random_membership(rng, voters, observers);
     let tick_ms = pick(rng, &[10, 50, 200, 500, 1000, 2000, 2000, 2000]);
-    let mut settings = Settings::new(ServerId(1), quorum);
+    let mut configuration = membership.configuration().expect("it was tried");
+    let mut settings = Settings::new(ServerId(1), configuration.quorum.clone());
     settings.tick_ms = tick_ms;
     settings.init_limit_ticks = pick(rng, &[5, 10, 20]);
     settings.sync_limit_ticks = pick(rng, &[2, 5, 10]);
@@ -115,6 +130,23 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         ..CoreSettings::default()
     };
     core_settings.tree.hash_seed = rng.u64(..);
+    // From a source of their own, so that runs without changes of the list are what they were.
+    let lists = &mut fastrand::Rng::with_seed(seed.rotate_left(17));
+    let reconfigs_permille = match lists.u8(..8) {
+        0 => pick(lists, &[5, 20, 60]),
+        _ => 0,
+    };
+    let mut strangers = 0;
+    if reconfigs_permille > 0 {
+        settings.find_configuration = Some(oxkeeper_core::membership::find_configuration);
+        core_settings.tree.reconfig_enabled = true;
+        core_settings.auth.super_digest = Some(FRIEND.to_owned());
+        strangers = lists.i64(0..=2);
+    } else {
+        // Nobody reads it, and every vote would carry it.
+        configuration.list = "".into();
+    }
+    settings.configuration = Arc::new(configuration);
     #[cfg(feature = "planted-bugs")]
     {
         settings.planted = planted.zab.into_iter().collect();
@@ -122,11 +154,16 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
     }
     let snap_count = pick(rng, &[2, 10, 50, 1000, 100_000]);
     let drifts = rng.bool();
-    let servers = (1..=voters + observers)
+    let servers = (1..=voters + observers + strangers)
         .map(|id| {
+            let configuration = match membership.servers.contains_key(&ServerId(id)) {
+                true => settings.configuration.clone(),
+                false => with_stranger(&settings.configuration.list, ServerId(id)),
+            };
             Server::new(
                 Settings {
                     me: ServerId(id),
+                    configuration,
                     ..settings.clone()
                 },
                 core_settings.clone(),
@@ -147,6 +184,7 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         disk_hits_permille: pick(rng, &[0, 0, 1, 5]),
         queue_bytes_max: pick(rng, &[2_000, 20_000, 1_000_000, 1_000_000]),
         trouble_ms_max: storm_ms / pick(rng, &[4, 10, 30, 60]),
+        reconfigs_permille,
     };
     let mood = pick(
         rng,
@@ -159,6 +197,10 @@ pub(crate) fn world(seed: u64, planted: Planted) -> World {
         ],
     );
     let mut world = World::new(rng.clone(), scenario, servers, mood);
+    world
+        .checks
+        .configurations
+        .insert(Zxid::ZERO, settings.configuration);
     world.shell_bug = planted.shell;
     world.net.delay_max_ms = pick(rng, &[1, 5, 20, 80, tick_ms / 2]).max(1);
     world.net.lost = pick(rng, &[0, 0, 10, 60]);
@@ -295,9 +337,13 @@ impl World {
         let mut dead = BTreeSet::new();
         if self.rng.u8(..) < 90 {
             let victim = self.rng.usize(..self.servers.len());
-            let quorum = &self.servers[0].settings.configuration.quorum;
-            let left = quorum.voters() - &[self.servers[victim].id].into();
-            if quorum.contains_quorum(&left) {
+            let left = self.servers.iter().map(|server| server.id);
+            let left = left.filter(|id| *id != self.servers[victim].id).collect();
+            if self
+                .checks
+                .all_quorums()
+                .all(|quorum| quorum.contains_quorum(&left))
+            {
                 dead.insert(victim);
             }
         }
@@ -319,7 +365,7 @@ impl World {
         for person in &mut self.people {
             person.wake_up();
         }
-        let end_ms = self.now_ms + self.scenario.calm_ms_max;
+        let mut end_ms = self.now_ms + self.scenario.calm_ms_max;
         while self.now_ms < end_ms {
             let next_ms = self.now_ms + 20;
             while self.step(next_ms) {}
@@ -328,6 +374,12 @@ impl World {
                     self.check_tree(at);
                 }
                 return Ok(());
+            }
+            if self.now_ms >= end_ms
+                && let Some(at) = self.stuck_in_reconfig()
+            {
+                self.adopt_next_list(at);
+                end_ms = self.now_ms + self.scenario.calm_ms_max;
             }
         }
         Err(format!(
@@ -338,15 +390,26 @@ impl World {
         ))
     }
 
-    /// Whether all running servers serve in one epoch and have the whole history.
+    /// Whether all running servers serve in one epoch and have the whole history. One that is no member, and promised
+    /// a later epoch before it was removed, cannot: no leader is given up for it.
     fn is_one(&self) -> bool {
-        let mut running = self.servers.iter().filter_map(|server| server.running.as_ref());
-        let epoch = running.clone().find_map(|running| {
+        let mut running = (self.servers.iter())
+            .filter_map(|server| server.running.as_ref().map(|running| (server, running)));
+        let leader = running.clone().find_map(|(server, running)| {
             let leads = running.core.standing() == Standing::Leading;
-            leads.then_some(running.serves).flatten()
+            leads.then_some((server.id, running.serves?))
         });
-        epoch.is_some()
-            && running.all(|running| running.serves == epoch && running.checked == self.checks.newest())
+        let Some((leader, epoch)) = leader else {
+            return false;
+        };
+        let Some(configuration) = self.configuration(self.place_of(leader)) else {
+            return false;
+        };
+        let members = &configuration.quorum;
+        running.all(|(server, running)| {
+            let is_lost = server.facts.accepted_epoch > epoch && !members.is_member(server.id);
+            is_lost || running.serves == Some(epoch) && running.checked == self.checks.newest()
+        })
     }
 
     fn picture(&self) -> String {

@@ -203,6 +203,7 @@ impl World {
 
     /// Looks at what the core has done, and does what it wants done.
     pub(crate) fn act(&mut self, at: Place) {
+        self.check_configuration(at);
         self.check_replica(at);
         while let Some(action) = self.servers[at]
             .running
@@ -283,12 +284,20 @@ impl World {
                 match reason {
                     oxkeeper_zab::Reason::CounterUsedUp => self.stats.count(Count::Rollovers),
                     oxkeeper_zab::Reason::TruncateRefused => self.stats.count(Count::RefusedTruncs),
+                    oxkeeper_zab::Reason::Designated(_) => self.stats.count(Count::Heirs),
                     _ => {}
                 }
                 self.note_role_ended(at);
             }
-            Action::Configurations { committed, .. } => {
-                self.say(|| format!("{} has configuration {:x}", at + 1, committed.version));
+            Action::Configurations { committed, next } => {
+                let next = next.map_or(0, |next| next.version);
+                self.say(|| {
+                    format!(
+                        "{} has configuration {:x}, next {next:x}",
+                        at + 1,
+                        committed.version
+                    )
+                });
             }
             Action::Synchronizing { .. } => {}
             Action::Deliver(_) | Action::Serve { .. } | Action::AnswerPing { .. } | Action::PassOn { .. } => {

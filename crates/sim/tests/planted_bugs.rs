@@ -25,6 +25,8 @@ const OF_ZAB: &[(ZabBug, u64)] = &[
     (ZabBug::CommitWithoutQuorum, 5),
     (ZabBug::ServeBeforeUpToDate, 5),
     (ZabBug::CounterNotWatched, 30),
+    (ZabBug::OldQuorumReconfigures, 2000),
+    (ZabBug::NextConfigurationAfterTxn, 200),
 ];
 
 const OF_CORE: &[(CoreBug, u64)] = &[
@@ -47,6 +49,7 @@ const OF_CORE: &[(CoreBug, u64)] = &[
 const OF_SHELL: &[(ShellBug, u64)] = &[
     (ShellBug::DurableBeforeSync, 5),
     (ShellBug::EpochNotSaved, 5),
+    (ShellBug::NextConfigurationNotSaved, 200),
     (ShellBug::StreamOvertaken, 400),
 ];
 

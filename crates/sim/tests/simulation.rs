@@ -42,6 +42,7 @@ fn every_storm_keeps_the_promises_and_ends_in_progress() {
         Count::Snapshots,
         Count::Fuzzy,
         Count::Rollovers,
+        Count::Reconfigs,
     ] {
         assert!(total.of(what) > 0, "no {what:?} in any of the storms");
     }

@@ -5,7 +5,7 @@ use zookeeper_client::{CreateMode, Error as ClientError, MultiWriteError, MultiW
 
 use crate::Session;
 use crate::error::{Result, is_connection_loss};
-use crate::znode::{self, create_directory, join, retry, split};
+use crate::znode::{self, Losses, create_directory, join, retry, split};
 
 /// Creates a persistent znode, and its parents, unless it is there. `None` when it was.
 pub(crate) async fn create(session: &Session, path: &str, data: &[u8]) -> Result<Option<Stat>> {
@@ -47,6 +47,7 @@ where
         session,
         path: join(dir, &format!("_once_{}", Uuid::new_v4())),
     };
+    let mut losses = Losses::default();
     loop {
         let mut writer = client.new_multi_writer();
         writer.add_create(
@@ -57,7 +58,9 @@ where
         fill(&mut writer)?;
         match writer.commit().await {
             Ok(_) => return Ok(()),
-            Err(MultiWriteError::RequestFailed { source }) if is_connection_loss(&source) => {
+            Err(MultiWriteError::RequestFailed { source })
+                if is_connection_loss(&source) && losses.may_try_again().await =>
+            {
                 // As in `create_protected`: after this the request of the old connection is done or never will be.
                 retry(|| client.sync(dir)).await?;
                 if retry(|| client.check_stat(&marker.path)).await?.is_some() {

@@ -1,6 +1,7 @@
 //! What recipes do with single znodes under lost connections and lost replies.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -9,16 +10,42 @@ use zookeeper_client::{Client, CreateMode, Error as ClientError, Stat};
 use crate::Session;
 use crate::error::{Error, Result, ends_session, is_connection_loss};
 
+/// How often in a row the connection may end with one request under way, over about a second. Networks do not do
+/// that for so long; a server does it each time to a request that is longer than it takes (`jute.maxbuffer`).
+const LOST_IN_A_ROW_MAX: u32 = 20;
+/// How much longer is waited before each further attempt.
+const PAUSE_MORE: Duration = Duration::from_millis(5);
+
+/// Counts the connections that ended with a request under way.
+#[derive(Default)]
+pub(crate) struct Losses(u32);
+
+impl Losses {
+    /// One more. False when it is to be told to whoever asked; otherwise waits before the next attempt.
+    pub(crate) async fn may_try_again(&mut self) -> bool {
+        if self.0 == LOST_IN_A_ROW_MAX {
+            return false;
+        }
+        tokio::time::sleep(PAUSE_MORE * self.0).await;
+        self.0 += 1;
+        true
+    }
+}
+
 /// Does a thing again until the connection holds. Only for what may be done twice.
 ///
-/// While there is no connection the client keeps a request until there is one, so this does not spin.
+/// While there is no connection the client keeps a request until there is one.
+///
+/// # Errors
+/// The loss of the connection, when that is what each attempt comes to.
 pub(crate) async fn retry<T, F>(mut operation: impl FnMut() -> F) -> Result<T, ClientError>
 where
     F: Future<Output = Result<T, ClientError>>,
 {
+    let mut losses = Losses::default();
     loop {
         match operation().await {
-            Err(error) if is_connection_loss(&error) => {}
+            Err(error) if is_connection_loss(&error) && losses.may_try_again().await => {}
             result => return result,
         }
     }
@@ -111,7 +138,8 @@ pub struct Protected {
 /// When the future is dropped, what it made or was about to make is deleted in the background.
 ///
 /// # Errors
-/// When the session ends, or the server refuses.
+/// When the session ends, or the server refuses; also by closing the connection each time, as it does when there is
+/// more data than it takes.
 pub async fn create_protected(
     session: &Session,
     dir: &str,
@@ -132,6 +160,7 @@ pub async fn create_protected(
         mode,
         CreateMode::EphemeralSequential | CreateMode::PersistentSequential
     );
+    let mut losses = Losses::default();
     let created = loop {
         match client.create(&path, data, &mode.with_acls(session.acls())).await {
             Ok((stat, sequence)) => {
@@ -147,7 +176,8 @@ pub async fn create_protected(
             },
             Err(error) if is_connection_loss(&error) => match find_protected(client, dir, &name).await {
                 Ok(Some(found)) => break Ok(found),
-                Ok(None) => {}
+                Ok(None) if losses.may_try_again().await => {}
+                Ok(None) => break Err(error.into()),
                 Err(error) => break Err(error.into()),
             },
             Err(error) => break Err(error.into()),

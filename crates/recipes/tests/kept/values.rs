@@ -55,6 +55,22 @@ async fn a_shared_value_is_written_only_over_what_was_read() {
     assert!(matches!(count.read().await, Err(Error::Invalid(_))));
 }
 
+/// The server closes the connection instead of an answer, each time.
+#[tokio::test]
+async fn what_is_longer_than_the_server_takes_is_given_up() {
+    let server = Server::start();
+    let keeper = keeper(server.address()).await;
+    let session = keeper.session();
+    let long = vec![b'x'; 2 * 1024 * 1024];
+    let made = create_sequential(&session, "/n", "name-", &long);
+    assert!(within("giving up", made).await.is_err());
+    let value = within("open", SharedValue::open(&keeper, "/v/long", "short"))
+        .await
+        .unwrap();
+    assert!(within("giving up", value.set(&long)).await.is_err());
+    assert_eq!(value.read().await.unwrap().unwrap().value, b"short");
+}
+
 #[tokio::test]
 async fn an_atomic_long_counts_every_change_once() {
     let server = Server::start();

@@ -114,11 +114,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A stage below `/{name}`.
+    /// A stage below `/play-{name}`: others were at these servers before.
     pub async fn new(cluster: &str, name: &str, marks: mpsc::UnboundedSender<Reached>) -> Stage {
         let stage = Stage {
             cluster: cluster.to_owned(),
-            root: format!("/{name}"),
+            root: format!("/play-{name}"),
             marks,
         };
         let session = stage.session().await;

@@ -14,7 +14,7 @@ use oxkeeper_types::{CONFIG_PATH, ReconfigRequest, ServerId, Zxid};
 use oxkeeper_zab::{Configuration, QuorumVerifier};
 
 use crate::checks::Checks;
-use crate::server::End;
+use crate::server::{End, Server};
 use crate::stats::Count;
 use crate::storm::pick;
 use crate::world::{Place, World};
@@ -172,12 +172,14 @@ impl World {
         assert_eq!(znode.stat().mzxid, Zxid(configuration.version));
     }
 
-    /// A server that was removed does not start with the list it has then: its operator writes it another.
+    /// A server that was removed does not start with the list it has then: its operator writes it another. What it knew
+    /// stays with it as the next one: it may be the only one that knows it to be committed, and the txn is in its log.
     pub(crate) fn rewrite_list(&mut self, at: Place) {
         let newest = self.checks.newest_configuration().list.clone();
-        let server = &mut self.servers[at];
-        if !server.settings.configuration.quorum.is_member(server.id) {
-            server.settings.configuration = with_stranger(&newest, server.id);
+        let Server { id, settings, .. } = &mut self.servers[at];
+        if !settings.configuration.quorum.is_member(*id) {
+            let known = std::mem::replace(&mut settings.configuration, with_stranger(&newest, *id));
+            settings.next_configuration.get_or_insert(known);
         }
     }
 

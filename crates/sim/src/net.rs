@@ -465,13 +465,9 @@ impl World {
 
     /// Both ends of a link find it broken, each at its time; what was on its way is lost.
     fn cut(&mut self, id: LinkId) {
-        let Some(mut link) = self.net.links.remove(&id) else {
+        let Some(link) = self.net.links.remove(&id) else {
             return;
         };
-        for flow in &mut link.flows {
-            // The file of a snapshot that is set aside stays, as after any end of a process.
-            std::mem::forget(flow.intake.take());
-        }
         for (end, at) in [link.learner, link.leader].into_iter().enumerate() {
             if link.open[end] && self.servers[at].running.is_some() {
                 let boot = self.servers[at].boot;

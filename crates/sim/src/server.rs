@@ -379,19 +379,18 @@ impl World {
             self.stats.count(Count::LostTails);
         }
         let server = &mut self.servers[at];
-        if let Some(running) = server.running.take() {
-            // Dropping would tidy up, which nobody does who is dead.
-            std::mem::forget(running.snapshot);
-            std::mem::forget(running.received_snapshots);
-        }
+        // Dropping would remove the unfinished snapshots, which nobody does who is dead.
+        server.disk.cut_power_after(0);
+        server.running = None;
         server.boot += 1;
+        self.cut_links_of(at);
+        let server = &mut self.servers[at];
         match end {
             End::Power => server.disk.crash(),
             End::Kill => server.disk.kill_process(),
         }
         server.disk_is_hit = false;
         server.power_is_cut = false;
-        self.cut_links_of(at);
     }
 
     // ---- writes ----------------------------------------------------------------------------------------------

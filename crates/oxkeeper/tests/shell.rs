@@ -642,6 +642,38 @@ fn commands_over_a_subtree_go_on_when_the_leader_dies_in_the_middle() {
 }
 
 #[test]
+fn an_import_goes_on_when_parents_are_lost_with_their_connection_and_their_children_are_not() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    let mut client = Client::connect(server.address(), 30_000).expect("it connects");
+    let mut path = String::new();
+    for level in 0..30 {
+        path = format!("{path}/{level}");
+        client
+            .create(&path, b"", CreateMode::Persistent)
+            .expect("it is created");
+    }
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("exported");
+    let file = file.to_str().expect("its path is Unicode");
+    done(at, &["export", file, "/0"]);
+    let proxy = Proxy::start(server.address()).expect("a proxy starts");
+    let cut = &proxy.connect_string();
+    // Some of the children still wait to be sent when the connection breaks. How many is a matter of time, and none
+    // in every second round or so.
+    for round in 0..20 {
+        let copy = &format!("/copy-{round}");
+        let parent = format!("{copy}/1");
+        let is_parent = move |frame: &Frame<'_>| frame.is_create() && frame.path == Some(&parent);
+        let lost = proxy.fault_once(is_parent, Fault::CutBefore);
+        let told = done(cut, &["import", "-k", file, copy]);
+        assert!(told.starts_with("imported "), "{told}");
+        assert_eq!(lost.count(), 1);
+        assert_eq!(done(at, &["getAllChildrenNumber", copy]), "29\n");
+    }
+}
+
+#[test]
 fn a_copy_that_may_not_be_done_twice_stops_where_the_leader_died_and_says_how_to_go_on() {
     let fronted = Fronted::start();
     let at = &fronted.direct();

@@ -18,7 +18,7 @@ use crate::failure::{Failure, Outcome};
 use crate::output::{Output, escape, insert_data, json_line};
 use crate::progress::Progress;
 use crate::run::checked;
-use crate::walk::{REQUESTS_AT_ONCE, acl_again, children_of, or_again};
+use crate::walk::{MayBeLost, REQUESTS_AT_ONCE, acl_again, children_of, or_again};
 
 const FORMAT: &str = "oxkeeper-export";
 const FORMAT_VERSION: u64 = 1;
@@ -174,12 +174,19 @@ impl Target<'_> {
             let exists = path == ROOT_PATH;
             asked.push((!exists).then(|| create(client, path, znode)));
         }
+        let mut is_any_lost = false;
         for ((znode, path), answer) in znodes.iter().zip(&paths).zip(asked) {
             let mut answer = match answer {
                 Some(answer) => answer.await,
                 None => Err(Error::NodeExists),
             };
             if self.if_exists != IfExists::Fail {
+                is_any_lost |= answer.as_ref().is_err_and(MayBeLost::is_lost);
+                // What the client had not sent yet it sent over the next connection, before its lost parent was
+                // asked for again.
+                if is_any_lost && answer == Err(Error::NoNode) {
+                    answer = create(client, path, znode).await;
+                }
                 answer = or_again(answer, || create(client, path, znode)).await;
                 // Servers look first whether one may create there, then whether it exists.
                 if answer == Err(Error::NoAuth) && self.exists(path).await? {

@@ -177,8 +177,15 @@ async fn delete_together(client: &Client, paths: &[String]) -> Result<(), (Strin
 async fn delete_one_by_one(client: &Client, paths: &[String]) -> Result<(), (String, Error)> {
     for chunk in paths.rchunks(REQUESTS_AT_ONCE) {
         let asked: Vec<_> = chunk.iter().rev().map(|path| client.delete(path, None)).collect();
+        let mut is_any_lost = false;
         for (path, answer) in chunk.iter().rev().zip(asked) {
-            match or_again(answer.await, || client.delete(path, None)).await {
+            let mut answer = answer.await;
+            is_any_lost |= answer.as_ref().is_err_and(MayBeLost::is_lost);
+            // It may have been sent over the next connection, before its lost children were asked for again.
+            if is_any_lost && answer == Err(Error::NotEmpty) {
+                answer = client.delete(path, None).await;
+            }
+            match or_again(answer, || client.delete(path, None)).await {
                 Ok(()) | Err(Error::NoNode) => {}
                 Err(error) => return Err((path.clone(), error)),
             }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use zookeeper_client::{Acl, AuthId, Permission};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::escape;
+use crate::text::escape;
 
 /// `scheme:id:perms[,…]`.
 ///

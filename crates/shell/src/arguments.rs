@@ -53,7 +53,7 @@ impl Arguments {
                 }
                 Some(body) => body.strip_prefix('-').unwrap_or(body),
             };
-            let unknown = || format!("Unrecognized option: {}", crate::output::escape(word));
+            let unknown = || format!("Unrecognized option: {}", crate::text::escape(word));
             let (name, joined) = match body.split_once('=') {
                 Some((name, joined)) => (name, Some(joined)),
                 None => (body, None),

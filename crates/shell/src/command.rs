@@ -8,7 +8,6 @@ use crate::arguments::Arguments;
 use crate::failure::{EXIT_UNKNOWN_COMMAND, Failure, Outcome};
 use crate::quota::Limit;
 use crate::table::{COMMANDS, find};
-use crate::transfer::IfExists;
 
 /// How many znodes `deleteall` deletes in one transaction unless `-b` says otherwise, as zkCli.
 const DELETE_BATCH: usize = 1000;
@@ -157,6 +156,17 @@ pub(crate) enum DataForm {
     Hexdump,
 }
 
+/// What to do with a znode that exists where one is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IfExists {
+    /// Stop.
+    Fail,
+    /// `-o`: give it the data and the ACL.
+    Overwrite,
+    /// `-k`: leave it as it is.
+    Keep,
+}
+
 /// Which watches `removewatches` removes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchKinds {
@@ -195,7 +205,7 @@ pub(crate) fn parse(words: &[String]) -> Outcome<Command> {
         return Err(Failure::new("Usage", "No command entered").hint("`help` lists the commands"));
     };
     let Some(spec) = find(name) else {
-        let shown = crate::output::escape(name);
+        let shown = crate::text::escape(name);
         let mut failure = Failure::new("UnknownCommand", format!("Command not found: {shown}"));
         failure.exit_code = EXIT_UNKNOWN_COMMAND;
         return Err(match nearest(name) {
@@ -207,7 +217,7 @@ pub(crate) fn parse(words: &[String]) -> Outcome<Command> {
     let given = Arguments::parse(rest, spec.options).map_err(|message| Failure::usage(message, &usage))?;
     // zkCli takes no notice of further words, so that `set /x two words` sets `two`.
     if let Some(excess) = given.words.get(spec.words_max) {
-        let message = format!("one word too many: {}", crate::output::escape(excess));
+        let message = format!("one word too many: {}", crate::text::escape(excess));
         return Err(Failure::usage(
             message,
             &format!("{usage}; quotes make one word of many"),

@@ -7,9 +7,9 @@ use zookeeper_client::{Client, EnsembleUpdate, Error};
 
 use crate::command::Membership;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, data_text, escape};
-use crate::run::with_stat;
+use crate::output::Output;
 use crate::session::Session;
+use crate::text::{data_text, escape};
 
 /// Prints the configuration, or with `client_form` what clients need of it.
 ///
@@ -39,7 +39,7 @@ pub(crate) async fn config(
         data_text(&data)
     };
     let value = json!({ "config": text, "servers": servers });
-    with_stat(output, &shown, value, stat.then_some(&found))
+    output.with_stat(&shown, value, stat.then_some(&found))
 }
 
 /// Changes who the members are.
@@ -83,7 +83,7 @@ pub(crate) async fn reconfig(
     };
     let shown = format!("Committed new configuration:\n{}", data_text(&config));
     let value = json!({ "config": String::from_utf8_lossy(&config) });
-    with_stat(output, &shown, value, stat.then_some(&found))
+    output.with_stat(&shown, value, stat.then_some(&found))
 }
 
 /// The client addresses in a dynamic configuration, behind its version.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use zookeeper_client::Error;
 
-use crate::output::escape;
+use crate::text::escape;
 
 /// The exit code of a command that failed, as zkCli's.
 pub(crate) const EXIT_FAILED: u8 = 1;

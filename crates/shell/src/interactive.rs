@@ -19,12 +19,12 @@ use tokio::time::timeout;
 use zookeeper_client::SessionState;
 
 use crate::failure::{EXIT_INTERRUPTED, Failure};
-use crate::oneshot::unless_interrupted;
-use crate::output::{Output, escape};
-use crate::progress::erase_before;
+use crate::output::{Output, erase_before};
 use crate::run::{Connection, Shell};
+use crate::runtime::unless_interrupted;
 use crate::session::{ConnectOptions, Events};
 use crate::table::COMMANDS;
+use crate::text::escape;
 use crate::walk::child;
 use crate::words::{last_word, quoted};
 

@@ -8,9 +8,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::failure::{EXIT_INTERRUPTED, EXIT_INVALID, Failure, Outcome};
-use crate::output::{Output, escape};
+use crate::output::Output;
 use crate::run::Shell;
+use crate::runtime::{runtime, unless_interrupted};
 use crate::session::{ConnectOptions, Events};
+use crate::text::escape;
 
 /// The servers that are asked when none are named, as zkCli.
 const SERVERS_DEFAULT: &str = "localhost:2181";
@@ -131,17 +133,6 @@ pub fn shell(arguments: &[String]) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// A runtime; when there cannot be one, that is told.
-pub(crate) fn runtime(output: Output) -> Option<Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let built = builder.worker_threads(2).enable_all().build();
-    let told = |error| {
-        let message = format!("the runtime cannot be started: {error}");
-        output.failure(&Failure::new("Unexpected", message));
-    };
-    built.map_err(told).ok()
-}
-
 impl Invocation {
     fn options(&self, once: bool) -> ConnectOptions {
         ConnectOptions {
@@ -166,15 +157,6 @@ fn exit_code(output: Output, outcome: Outcome) -> u8 {
             output.failure(&failure);
             failure.exit_code
         }
-    }
-}
-
-/// Runs a future until it ends or Ctrl-C is pressed.
-pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        outcome = work => Some(outcome),
-        // Without a handler Ctrl-C ends the process, which is what is asked for as well.
-        Ok(()) = tokio::signal::ctrl_c() => None,
     }
 }
 

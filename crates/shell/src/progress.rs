@@ -1,25 +1,13 @@
 //! A line on a terminal's stderr that tells how far a long command is.
 
-use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use crate::output::Output;
+use crate::output::{Output, unfinished_line};
 
 /// How often the line is written anew.
 const INTERVAL: Duration = Duration::from_millis(100);
 const BAR_WIDTH: usize = 30;
-/// What erases the line.
-const ERASE: &str = "\r\x1b[K";
-
-/// Whether the terminal's cursor is behind such a line. There is one terminal, and one command at a time.
-static DRAWN: AtomicBool = AtomicBool::new(false);
-
-/// What is to be written before a line that comes while a command runs, so that it does not begin behind the progress,
-/// which is soon drawn again.
-pub(crate) fn erase_before() -> &'static str {
-    if DRAWN.swap(false, Relaxed) { ERASE } else { "" }
-}
 
 /// How far a command is. Shown only on a terminal, and erased at the end.
 pub(crate) struct Progress {
@@ -52,7 +40,7 @@ impl Progress {
         let due = self.drawn.unwrap_or(self.began) + INTERVAL;
         if self.shown && now >= due {
             self.drawn = Some(now);
-            self.write(&self.line());
+            unfinished_line(&self.line());
         }
     }
 
@@ -71,12 +59,6 @@ impl Progress {
         }
     }
 
-    fn write(&self, text: &str) {
-        DRAWN.store(!text.is_empty(), Relaxed);
-        // Whoever closed stderr does not want to know.
-        let _ = write!(io::stderr(), "{ERASE}{text}");
-    }
-
     /// Erases the line.
     pub(crate) fn finish(self) {}
 }
@@ -84,7 +66,7 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         if self.drawn.is_some() {
-            self.write("");
+            unfinished_line("");
         }
     }
 }

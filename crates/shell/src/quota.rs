@@ -6,7 +6,7 @@ use oxkeeper_types::QUOTA_PATH;
 use zookeeper_client::{Acls, Client, CreateMode, Error};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::escape;
+use crate::text::escape;
 
 const LIMITS: &str = "zookeeper_limits";
 const STATS: &str = "zookeeper_stats";

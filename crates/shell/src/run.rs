@@ -15,11 +15,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::acl::{acl_json, parse_acl, permissions_text};
 use crate::command::{self, Command, DataForm, NewZnode};
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, data_text, escape, hexdump, insert_data, stat_json, stat_text};
+use crate::output::Output;
 use crate::quota;
 use crate::session::{ConnectOptions, Events, Session, event_forms};
 use crate::table::{self, COMMANDS};
-use crate::walk::{MayBeLost as _, or_again};
+use crate::text::{data_text, escape, hexdump, insert_data, stat_json, stat_text};
+use crate::walk::{MayBeLost as _, checked, or_again};
 use crate::{ensemble, transfer, walk};
 
 /// How many commands are kept for `redo`.
@@ -345,7 +346,7 @@ impl Shell {
                 } else {
                     insert_data(&mut value, &data);
                 }
-                with_stat(output, &shown, value, stat.then_some(&found))
+                output.with_stat(&shown, value, stat.then_some(&found))
             }
             Command::GetAcl { path, stat } => {
                 let path = checked(path)?;
@@ -361,7 +362,7 @@ impl Shell {
                     })
                     .collect();
                 let value = json!({ "path": path, "acl": acl_json(&acl) });
-                with_stat(output, &shown.join("\n"), value, stat.then_some(&found))
+                output.with_stat(&shown.join("\n"), value, stat.then_some(&found))
             }
             Command::GetAllChildrenNumber { path } => {
                 let path = checked(path)?;
@@ -423,7 +424,7 @@ impl Shell {
                 };
                 names.sort();
                 let value = json!({ "path": path, "children": names });
-                with_stat(output, &name_list(&names), value, stat.then_some(&found))
+                output.with_stat(&name_list(&names), value, stat.then_some(&found))
             }
             Command::LsRecursive { path, watch } => {
                 let path = checked(path)?;
@@ -566,25 +567,6 @@ fn unreachable_servers(error: &Error, servers: &str) -> Failure {
     }
 }
 
-/// A path that can be one.
-///
-/// # Errors
-/// With the rule it breaks.
-pub(crate) fn checked(path: String) -> Outcome<String> {
-    match oxkeeper_types::validate_path(&path) {
-        Ok(()) => Ok(path),
-        Err(error) => Err(bad_path(&path, &error.to_string())),
-    }
-}
-
-fn bad_path(path: &str, reason: &str) -> Failure {
-    Failure::new(
-        "InvalidPath",
-        format!("Invalid path \"{}\": {reason}", escape(path)),
-    )
-    .hint("paths are written /like/this; the root is /")
-}
-
 async fn create(
     client: &Client,
     path: &str,
@@ -638,16 +620,6 @@ async fn create(
 fn name_list(names: &[String]) -> String {
     let names: Vec<String> = names.iter().map(|name| escape(name)).collect();
     format!("[{}]", names.join(", "))
-}
-
-/// Prints a result, with a Stat when there is one.
-pub(crate) fn with_stat(output: Output, shown: &str, mut value: Value, stat: Option<&Stat>) -> Outcome {
-    let mut shown = shown.to_owned();
-    if let Some(stat) = stat {
-        shown = format!("{shown}\n{}", stat_text(stat));
-        value["stat"] = stat_json(stat);
-    }
-    output.result(&shown, &value)
 }
 
 fn changed(output: Output, path: &str, stat: bool, found: &Stat) -> Outcome {

@@ -11,7 +11,7 @@ use zookeeper_client::{
 };
 
 use crate::command::WatchKinds;
-use crate::output::{escape, json_line};
+use crate::text::{escape, json_line};
 
 /// How long a server may take to end a session; after that it ends by its timeout.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -12,8 +12,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::failure::{EXIT_FAILED, EXIT_INVALID, Failure};
-use crate::oneshot::runtime;
-use crate::output::{Output, escape, json_line};
+use crate::output::Output;
+use crate::runtime::runtime;
+use crate::text::{escape, json_line};
 
 /// How long a server may take to answer a word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);

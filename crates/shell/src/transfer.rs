@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 use zookeeper_client::{Acl, Acls, AuthId, Client, CreateMode, Error};
 
 use crate::acl::{acl_json, parse_permissions};
+use crate::command::IfExists;
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, escape, insert_data, json_line};
+use crate::output::Output;
 use crate::progress::Progress;
-use crate::run::checked;
-use crate::walk::{MayBeLost, REQUESTS_AT_ONCE, acl_again, children_of, or_again};
+use crate::text::{escape, insert_data, json_line};
+use crate::walk::{MayBeLost, REQUESTS_AT_ONCE, acl_again, checked, children_of, or_again};
 
 const FORMAT: &str = "oxkeeper-export";
 const FORMAT_VERSION: u64 = 1;
@@ -26,17 +27,6 @@ const FORMAT_VERSION: u64 = 1;
 const LINE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How much data an import has under way at once, but for the last znode of it.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-
-/// What to do with a znode that exists where one is to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IfExists {
-    /// Stop.
-    Fail,
-    /// `-o`: give it the data and the ACL.
-    Overwrite,
-    /// `-k`: leave it as it is.
-    Keep,
-}
 
 /// A znode on its way.
 struct Znode {

@@ -7,9 +7,10 @@ use serde_json::json;
 use zookeeper_client::{Acl, Client, Error, MultiWriteError, Stat};
 
 use crate::failure::{Failure, Outcome};
-use crate::output::{Output, escape};
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::session::Session;
+use crate::text::escape;
 
 /// How many requests are under way at once.
 pub(crate) const REQUESTS_AT_ONCE: usize = 64;
@@ -53,6 +54,25 @@ impl MayBeLost for (String, Error) {
     fn is_lost(&self) -> bool {
         self.1.is_lost()
     }
+}
+
+/// A path that can be one.
+///
+/// # Errors
+/// With the rule it breaks.
+pub(crate) fn checked(path: String) -> Outcome<String> {
+    match oxkeeper_types::validate_path(&path) {
+        Ok(()) => Ok(path),
+        Err(error) => Err(bad_path(&path, &error.to_string())),
+    }
+}
+
+fn bad_path(path: &str, reason: &str) -> Failure {
+    Failure::new(
+        "InvalidPath",
+        format!("Invalid path \"{}\": {reason}", escape(path)),
+    )
+    .hint("paths are written /like/this; the root is /")
 }
 
 /// The path of a child.

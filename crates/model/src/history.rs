@@ -7,7 +7,7 @@ use oxkeeper_types::{
 };
 use oxkeeper_wire::Request;
 
-use crate::observer::Ask;
+use crate::requests::Ask;
 use crate::state::{At, Change, Done, State};
 
 /// A request on its way, or done.

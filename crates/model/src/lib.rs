@@ -24,5 +24,6 @@ mod state;
 
 pub use client::{Frame, split_frames};
 pub use history::{Committed, History};
-pub use observer::{Ask, Observer, Watches};
+pub use observer::{Observer, Watches};
+pub use requests::Ask;
 pub use state::{At, Change, Done, Node, State};

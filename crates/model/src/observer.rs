@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use oxkeeper_types::{
-    OpCode, OpResult, Outcome, ReadRequest, SessionId, SubRead, WatchEventKind, WatchPaths, WatchSelector,
+    OpResult, Outcome, ReadRequest, SessionId, SubRead, WatchEventKind, WatchPaths, WatchSelector,
     WriteRequest, Zxid,
 };
 use oxkeeper_wire::{
@@ -14,15 +14,8 @@ use oxkeeper_wire::{
 
 use crate::client::Frame;
 use crate::history::History;
+use crate::requests::Ask;
 use crate::state::{Change, Done, NO_NODE, State, parent_of};
-
-/// What a client sent.
-#[derive(Clone, Debug)]
-pub enum Ask {
-    Request(Request<'static>),
-    /// An operation with a body that cannot be decoded.
-    Garbage(OpCode),
-}
 
 /// The xid of an auth request of our clients, and of its answer.
 const XID_AUTH: i32 = -4;

@@ -1,4 +1,4 @@
-//! Random requests on few paths, so that they meet.
+//! What a client sends: random requests on few paths, so that they meet.
 
 use fastrand::Rng;
 use oxkeeper_types::{
@@ -8,7 +8,14 @@ use oxkeeper_types::{
 use oxkeeper_wire::Request;
 
 use crate::client::{create_with, open_acl, private_acl, set_data};
-use crate::observer::Ask;
+
+/// What a client sent.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    Request(Request<'static>),
+    /// An operation with a body that cannot be decoded.
+    Garbage(OpCode),
+}
 
 const PATHS: [&str; 8] = [
     "/a",

@@ -154,6 +154,34 @@ fn a_chroot_hides_the_root_and_with_it_quotas() {
 }
 
 #[test]
+fn a_chroot_that_is_missing_is_told_of_and_made_as_its_root() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    let (app, below) = (&format!("{at}/app"), &format!("{at}/app/below/it"));
+    let (code, said) = refused(app, &["ls", "/"]);
+    assert!(
+        code == 1 && said.contains("the chroot of this session does not exist; `create /`"),
+        "{said}"
+    );
+    let (code, said) = refused(below, &["create", "/"]);
+    assert!(
+        code == 1 && said.contains("the parent of the chroot /app/below/it is missing"),
+        "{said}"
+    );
+    assert_eq!(done(app, &["create", "/", "x"]), "Created /\n");
+    assert_eq!(done(at, &["get", "/app"]), "x\n");
+    for (servers, words) in [(app, &["create", "/"]), (at, &["create", "/"])] {
+        let (code, said) = refused(servers, words);
+        assert!(code == 1 && said.contains("Node already exists: /\n"), "{said}");
+    }
+    let (code, said) = refused(at, &["create", "-s", "/"]);
+    assert!(
+        code == 1 && said.contains("a number alone cannot be a name below the root"),
+        "{said}"
+    );
+}
+
+#[test]
 fn json_is_one_object_per_line_for_results_and_errors() {
     let server = Server::start().expect("a server starts");
     let at = &server.connect_string();

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use oxkeeper_types::ROOT_PATH;
 use serde_json::{Value, json};
 use zookeeper_client::Error;
 
@@ -78,6 +79,11 @@ impl Failure {
             Some(end) => &path[..end],
         };
         let (code, message, hint) = match error {
+            Error::NoNode if path == ROOT_PATH => (
+                "NoNode",
+                format!("Node does not exist: {path}"),
+                "the chroot of this session does not exist; `create /` makes it".to_owned(),
+            ),
             Error::NoNode => (
                 "NoNode",
                 format!("Node does not exist: {path}"),

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oxkeeper_types::ROOT_PATH;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use zookeeper_client::{Acls, Client, CreateMode, Error, EventType, SessionState, Stat};
@@ -382,7 +383,7 @@ impl Shell {
                 output.result(&name_list(&paths), &json!({ "ephemerals": paths }))
             }
             Command::ListQuota { .. } | Command::SetQuota { .. } | Command::DelQuota { .. }
-                if client.path() != oxkeeper_types::ROOT_PATH =>
+                if client.path() != ROOT_PATH =>
             {
                 let chroot = escape(client.path());
                 Err(Failure::new(
@@ -581,7 +582,12 @@ async fn create(
         path.to_owned()
     };
     checked(to_check)?;
+    let chroot = client.path();
     let failure = |error: Error| match error {
+        Error::NoNode if path == ROOT_PATH => Failure::of(&Error::NoNode, path).hint(format!(
+            "the parent of the chroot {} is missing; `connect` without a chroot, and make it",
+            escape(chroot)
+        )),
         Error::NoNode => {
             let parent = path
                 .trim_end_matches('/')
@@ -593,9 +599,23 @@ async fn create(
         }
         error => Failure::of(&error, path),
     };
-    if path == "/" {
-        return Err(failure(Error::NodeExists));
-    }
+    let whole;
+    // The client takes every root as one that exists; that of a chroot may be missing.
+    let (client, full_path) = match path {
+        ROOT_PATH if kind.sequential => {
+            return Err(
+                Failure::new("BadArguments", "a number alone cannot be a name below the root")
+                    .hint("give it a beginning, as in `create -s /n-`"),
+            );
+        }
+        ROOT_PATH if chroot != ROOT_PATH => {
+            let outside = client.clone().chroot(ROOT_PATH);
+            whole = outside.map_err(|_| failure(Error::NodeExists))?;
+            (&whole, chroot)
+        }
+        ROOT_PATH => return Err(failure(Error::NodeExists)),
+        path => (client, path),
+    };
     let mode = match (kind.ephemeral, kind.sequential, kind.container) {
         (true, true, _) => CreateMode::EphemeralSequential,
         (true, false, _) => CreateMode::Ephemeral,
@@ -608,7 +628,8 @@ async fn create(
     if let Some(ms) = kind.ttl_ms {
         options = options.with_ttl(Duration::from_millis(ms));
     }
-    let (_, sequence) = client.create(path, data, &options).await.map_err(failure)?;
+    let made = client.create(full_path, data, &options).await;
+    let (_, sequence) = made.map_err(failure)?;
     Ok(if kind.sequential {
         format!("{path}{sequence}")
     } else {

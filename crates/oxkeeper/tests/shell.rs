@@ -215,6 +215,24 @@ fn what_a_server_sends_reaches_no_terminal_unescaped() {
     assert_eq!(done(at, &["get", "/\u{202e}name"]), "\\x1b]0;title\\x07\\xff\n");
     assert!(!done(at, &["--json", "ls", "/"]).contains('\u{202e}'));
     assert!(!done(at, &["tree", "/"]).contains('\u{202e}'));
+    // Nor what comes in a file, or in lines that are run again.
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let file = directory.path().join("exported");
+    let lines = "{\"format\":\"oxkeeper-export\",\"root\":\"/a\",\"version\":1}\n{\"znodes\":\"\u{9b}2J\"}\n";
+    std::fs::write(&file, lines).expect("it is written");
+    let (_, said) = refused(at, &["import", file.to_str().expect("its path is Unicode"), "/a"]);
+    assert!(
+        said.contains("the end mark counts \"\\x9b2J\" znodes"),
+        "{said:?}"
+    );
+    let mut shell = Session::start(at, &[]);
+    shell.type_line("get /\u{9b}2J");
+    shell.wait_for("Invalid path");
+    shell.type_line("redo 0");
+    let again = shell.wait("the line that is run again", |line| {
+        line.starts_with("get ").then(|| line.to_owned())
+    });
+    assert_eq!(again, "get /\\x9b2J");
 }
 
 #[test]

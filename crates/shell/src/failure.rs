@@ -206,12 +206,12 @@ impl Failure {
         Failure::new(code, message).hint(hint)
     }
 
-    /// As text of one or two lines without the last newline.
+    /// As text of one or two lines without the last newline, escaped, whatever came into it from files and libraries.
     pub(crate) fn plain(&self, red: &str, dim: &str, reset: &str) -> String {
-        let mut text = format!("{red}{}{reset}", self.message);
+        let mut text = format!("{red}{}{reset}", escape(&self.message));
         if let Some(hint) = &self.hint {
             // Writing to a String cannot fail.
-            let _ = write!(text, "\n{dim}hint: {hint}{reset}");
+            let _ = write!(text, "\n{dim}hint: {}{reset}", escape(hint));
         }
         text
     }

@@ -24,7 +24,7 @@ use crate::run::{Connection, Shell};
 use crate::runtime::unless_interrupted;
 use crate::session::{ConnectOptions, Events};
 use crate::table::COMMANDS;
-use crate::text::escape;
+use crate::text::{escape, is_unsafe};
 use crate::walk::child;
 use crate::words::{last_word, quoted};
 
@@ -275,7 +275,7 @@ impl Completion {
                 let path = child(directory, &name);
                 let replacement = match quote {
                     None => quoted(&path)?,
-                    Some(_) if path.chars().any(char::is_control) => return None,
+                    Some(_) if path.chars().any(is_unsafe) => return None,
                     Some(quote) if path.contains(quote) => return None,
                     Some(quote) => format!("{quote}{path}{quote}"),
                 };

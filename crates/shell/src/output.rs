@@ -7,7 +7,7 @@ use serde_json::Value;
 use zookeeper_client::Stat;
 
 use crate::failure::{Failure, Outcome, READER_GONE};
-use crate::text::{json_line, stat_json, stat_text};
+use crate::text::{escape, json_line, stat_json, stat_text};
 
 /// What erases a terminal's line.
 const ERASE: &str = "\r\x1b[K";
@@ -77,7 +77,7 @@ impl Output {
     pub(crate) fn note(&self, text: &str) {
         if !self.json {
             // Whoever closed stderr does not want to know.
-            let _ = line(&mut io::stderr(), format!("{}{text}", erase_before()));
+            let _ = line(&mut io::stderr(), format!("{}{}", erase_before(), escape(text)));
         }
     }
 

@@ -11,7 +11,7 @@ use zookeeper_client::Stat;
 
 /// Whether a terminal could take `c` for something else than a character to show: controls, and what turns or hides
 /// the text around it.
-fn is_unsafe(c: char) -> bool {
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::is_unsafe;
+
 /// A quote was opened and not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenQuote(pub(crate) char);
@@ -58,10 +60,10 @@ pub(crate) fn last_word(line: &str) -> (usize, Option<char>, &str) {
     }
 }
 
-/// `word` as it must be typed to be one word, or `None` when it cannot be typed: a control character, or both quotes
-/// where quotes are needed.
+/// `word` as it must be typed to be one word, or `None` when it cannot be: a character that no terminal is to see, or
+/// both quotes where quotes are needed.
 pub(crate) fn quoted(word: &str) -> Option<String> {
-    if word.chars().any(char::is_control) {
+    if word.chars().any(is_unsafe) {
         return None;
     }
     let plain = !word.is_empty() && !word.contains(char::is_whitespace) && !word.starts_with(['"', '\'']);
@@ -100,6 +102,14 @@ mod tests {
         assert_eq!(words("set /a \"\""), ["set", "/a", ""]);
         assert_eq!(words(" \t "), [""; 0]);
         assert_eq!(split("set /a \"open"), Err(OpenQuote('"')));
+    }
+
+    #[test]
+    fn what_no_terminal_is_to_see_is_not_completed() {
+        for name in ["/a\u{202e}b", "/a\x1b[2J", "/a\u{200b}"] {
+            assert_eq!(quoted(name), None);
+        }
+        assert_eq!(quoted("/日本 語").as_deref(), Some("\"/日本 語\""));
     }
 
     #[test]

@@ -161,8 +161,10 @@ impl History {
         (before, led): (u32, u32),
         settings: &Settings,
     ) -> SyncPlan {
-        // (e, 0) ends a history that was taken over from the leader of e, once a quorum had it, before its first
-        // txn. Whatever we have before (e, 1) is then the same.
+        // (e, 0) ends a history that was taken over from the leader of e before its first txn. Whatever we have before
+        // (e, 1) is then the same, as is all that we had when we took over the history of that leader ourselves. Of
+        // any other epoch nothing is known: its leader may have been given up before a quorum had its history, and
+        // then that history may have what nobody committed.
         let of_new_epoch = peer.counter() == 0;
         if peer == committed {
             return SyncPlan::Diff;
@@ -189,10 +191,18 @@ impl History {
         if peer < self.start {
             return SyncPlan::FromDisk;
         }
-        if peer == self.start || of_new_epoch {
+        if peer == self.start {
             return SyncPlan::Diff;
         }
         let above = self.entries.partition_point(|entry| entry.zxid <= peer);
+        if of_new_epoch {
+            let next = self.entries.get(above);
+            let goes_on = next.is_some_and(|next| next.zxid.epoch() == peer.epoch());
+            return match goes_on || [before, led].contains(&peer.epoch()) {
+                true => SyncPlan::Diff,
+                false => SyncPlan::Snap,
+            };
+        }
         let below = above
             .checked_sub(1)
             .and_then(|i| self.entries.get(i))
@@ -273,13 +283,24 @@ mod tests {
             "after ours: its part of epoch 4 may be shorter than ours"
         );
         assert_eq!(plan(&ours, 5, 0), SyncPlan::Snap);
-        assert_eq!(plan(&ours, 3, 0), SyncPlan::Diff, "epoch 3 added nothing");
+        assert_eq!(
+            plan(&ours, 3, 0),
+            SyncPlan::Snap,
+            "epoch 3 may never have had a quorum, and its history what nobody committed"
+        );
+        assert_eq!(
+            plan(&ours, 4, 0),
+            SyncPlan::Diff,
+            "epoch 4 goes on with what we have"
+        );
     }
 
     #[test]
     fn a_history_that_ends_with_the_beginning_of_an_epoch_we_know_is_ours() {
         let ours = history(Zxid::new(1, 7), &[(1, 8), (4, 1)]);
         assert_eq!(plan(&ours, 6, 0), SyncPlan::Diff, "we came from that epoch too");
+        let led = history(Zxid::new(1, 7), &[(1, 8), (7, 1)]);
+        assert_eq!(plan(&led, 6, 0), SyncPlan::Diff, "before our first txn, too");
         assert_eq!(plan(&ours, 7, 0), SyncPlan::Diff, "it came from us");
         assert_eq!(
             plan(&ours, 7, 3),

@@ -109,6 +109,32 @@ fn a_leader_sends_a_snapshot_when_a_diff_would_be_more_than_a_learner_keeps() {
     }
 }
 
+/// 2 has a snapshot named by the beginning of epoch 3, whose leader was given up before anybody else had its history:
+/// what it has may never have been committed, and later leaders, 3 the last of them, never had it.
+#[test]
+fn a_history_named_by_an_epoch_without_a_quorum_is_replaced() {
+    let mut leader = Server::leader(recovered(4, &[z(1, 1), z(2, 8)], Zxid::ZERO), &[]);
+    let zxid = leader.zab.next_zxid().unwrap();
+    leader.tell(Event::Propose {
+        zxid,
+        txn: entry(zxid).txn,
+    });
+    leader.settle_disk();
+    assert_eq!(commits(&leader.hear(LINK, Message::Ack(zxid))), [zxid]);
+    for (last_zxid, expected) in [
+        (z(3, 0), Message::Snap(zxid)),
+        (z(4, 0), Message::Diff(zxid)),
+        (z(5, 0), Message::Diff(zxid)),
+    ] {
+        let link = leader.learner(2, 5);
+        let ack_epoch = Message::AckEpoch {
+            last_zxid,
+            current_epoch: None,
+        };
+        assert_eq!(sent(&leader.hear(link, ack_epoch))[0], expected, "{last_zxid}");
+    }
+}
+
 /// A DIFF from the very beginning to a server that denied its history replaces that history.
 #[test]
 fn a_diff_from_the_beginning_replaces_a_denied_history() {

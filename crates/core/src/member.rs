@@ -137,9 +137,12 @@ impl ServerCore {
         }
         if is_due(member.read_only_from_ms) {
             member.read_only_from_ms = None;
-            if member.zab.state() == PeerState::Looking {
+            if member.zab.is_electing() {
                 member.standing = Standing::ReadOnly;
                 self.actions.push_back(Action::ReportReadOnly);
+            } else if member.zab.state() == PeerState::Looking {
+                // A truncation or a snapshot of the last role may be on its way to the disk, and replace the tree.
+                member.read_only_from_ms = Some(now.monotonic_ms + self.shared.settings.tick_ms.max(1));
             }
         }
     }

@@ -681,6 +681,11 @@ impl Zab {
         }
     }
 
+    /// Whether an election goes on: nothing that an earlier role wrote can still become durable and replace the tree.
+    pub fn is_electing(&self) -> bool {
+        matches!(self.role, Role::Looking)
+    }
+
     /// The link of a learner to its leader.
     pub fn leader_link(&self) -> Option<LinkId> {
         match &self.role {

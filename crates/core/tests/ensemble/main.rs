@@ -1,5 +1,6 @@
 //! What a member of an ensemble owes its clients, its learners and its leader, one promise at a time.
 
+mod disk;
 mod reconfig;
 mod world;
 

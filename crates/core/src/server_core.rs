@@ -361,7 +361,11 @@ impl ServerCore {
     }
 
     fn open_session(&mut self, now: Now, client: Arc<Client>, timeout_ms: i32) {
-        let id = self.next_session_id;
+        // A learner may have begun one of our ids: its server number need only be equal modulo 256.
+        let mut id = self.next_session_id;
+        while self.sessions.contains(id) {
+            id = SessionId(id.0 + 1);
+        }
         self.next_session_id = SessionId(id.0 + 1);
         let kind = self.kind_of_new_sessions();
         let session = self.sessions.add(id, timeout_ms, kind, now.monotonic_ms);

@@ -10,7 +10,7 @@ use oxkeeper_core::{CloseReason, Standing};
 use oxkeeper_model::client::{
     create, delete, ephemeral, exists_and_watch, get, get_and_watch, set, set_data,
 };
-use oxkeeper_types::{SessionId, WriteRequest, Zxid};
+use oxkeeper_types::{OpCode, SessionId, WriteRequest, Zxid};
 use oxkeeper_wire::{ForwardedRequest, PacketKind, Request, encode_packet_body};
 use oxkeeper_zab::{Entry, Message};
 use world::World;
@@ -328,6 +328,27 @@ fn what_a_learner_asks_for_takes_a_zxid_even_when_it_is_nonsense() {
         Zxid::new(1, 6),
         "createSession, four errors, create"
     );
+}
+
+/// A server number counts modulo 256 in the ids of its sessions, and nobody keeps a learner from naming any other.
+#[test]
+fn a_session_that_a_learner_begins_with_the_leaders_next_id_does_not_harm_the_leader() {
+    let mut world = World::new(3, 0);
+    let (leader, follower) = (world.leader(), world.follower(0));
+    let first = world.connect(leader);
+    let next = SessionId(world.session_id(first).0 + 1);
+    let mut data = Vec::new();
+    ForwardedRequest {
+        session: next,
+        cxid: 0,
+        op: OpCode::CreateSession.code(),
+        body: &1000_i32.to_be_bytes(),
+    }
+    .encode(&mut data);
+    world.forge_from_learner(follower, opaque(PacketKind::REQUEST, &data));
+    let second = world.connect(leader);
+    assert_eq!(world.session_id(second), SessionId(next.0 + 1));
+    assert_eq!(world.call(second, &create("/a")), "1=/a");
 }
 
 #[test]

@@ -251,8 +251,13 @@ pub fn read_configuration(text: &[u8]) -> Result<Option<Configuration>, String> 
     // Java's list names the weights of all, and lets groups name strangers.
     let voters = membership.of_role(false);
     membership.groups.weights.retain(|id, _| voters.contains(id));
-    for group in membership.groups.servers_of.values_mut() {
+    let groups = &mut membership.groups.servers_of;
+    for group in groups.values_mut() {
         group.retain(|id| voters.contains(id));
+    }
+    // A group of strangers alone does not count, and could not be written so that it is read again.
+    if groups.values().any(|group| !group.is_empty()) {
+        groups.retain(|_, group| !group.is_empty());
     }
     membership
         .configuration()

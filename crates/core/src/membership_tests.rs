@@ -35,6 +35,16 @@ fn what_java_lists_of_strangers_is_passed_over() {
     let text = "server.1=a:1:2:participant\nserver.2=b:1:2:observer\ngroup.1=1:2\nweight.2=1\nversion=0";
     let read = read_configuration(text.as_bytes()).unwrap().unwrap();
     assert!(read.quorum.contains_quorum(&[ServerId(1)].into()));
+
+    // A whole group of them as well; what is left is written so that it can be read.
+    let text = "server.1=a:1:2:participant\nserver.2=b:1:2:observer\ngroup.1=1\ngroup.2=2\nversion=0";
+    let read = read_configuration(text.as_bytes()).unwrap().unwrap();
+    assert!(read.quorum.contains_quorum(&[ServerId(1)].into()));
+    let again = read_configuration(configuration_text(&read).as_bytes());
+    assert_eq!(
+        again.map(|again| again.map(|again| again.list)),
+        Ok(Some(read.list))
+    );
 }
 
 #[test]

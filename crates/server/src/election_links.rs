@@ -8,7 +8,7 @@
 //! server is dialled again and again; otherwise nobody is dialled. A connection that came up is reported, because
 //! who elects then says its vote anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::ServeError;
@@ -37,7 +37,7 @@ use crate::ports;
 
 /// How long an accepted connection may take to say who it is.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(1);
-/// Accepted connections that have not said who they are. One more is closed.
+/// Accepted connections that have not said who they are. For one more the oldest is closed: a server says it at once.
 const HELLOS_MAX: usize = 256;
 /// The longest hello: two numbers, a length and 2048 bytes of addresses.
 const HELLO_LENGTH_MAX: usize = 8 + 8 + 4 + 2048;
@@ -524,15 +524,21 @@ async fn listen_on(host: &str, port: u16) -> io::Result<TcpListener> {
 /// Accepts connections for ever.
 async fn accept_all(links: Arc<Links>, listener: TcpListener) {
     let mut greetings = JoinSet::new();
+    // Of the same tasks, oldest first, and of some that are over.
+    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(_) if *links.isolated.borrow() => {}
-                Ok((_, address)) if greetings.len() >= HELLOS_MAX => {
-                    tracing::warn!(%address, "too many connections to the election port: one more is closed");
-                }
                 Ok((stream, address)) => {
-                    greetings.spawn(greet(links.clone(), stream, address));
+                    by_age.retain(|greeting| !greeting.is_finished());
+                    if by_age.len() >= HELLOS_MAX
+                        && let Some(oldest) = by_age.pop_front()
+                    {
+                        tracing::warn!(%address, "too many connections to the election port: the oldest is closed");
+                        oldest.abort();
+                    }
+                    by_age.push_back(greetings.spawn(greet(links.clone(), stream, address)));
                 }
                 Err(error) => {
                     tracing::warn!("a connection of a server could not be accepted: {error}");

@@ -467,6 +467,18 @@ async fn there_is_a_bound_on_strangers_and_members_come_in_all_the_same() {
 }
 
 #[tokio::test]
+async fn connections_that_say_nothing_do_not_keep_a_server_out() {
+    let (listener, port) = any_port().await;
+    let mut two = start_on(listener, config(2, &[(2, port), (3, 1)]));
+    let mut silent = Vec::new();
+    for _ in 0..HELLOS_MAX {
+        silent.push(Raw(TcpStream::connect(("127.0.0.1", port)).await.unwrap()));
+    }
+    let _three = Raw::dial(port, 3, 1).await;
+    two.expect_connected(3).await;
+}
+
+#[tokio::test]
 async fn hostile_bytes_end_their_own_connection_alone() {
     let (listener, port) = any_port().await;
     let mut two = start_on(listener, config(2, &[(2, port), (3, 1)]));

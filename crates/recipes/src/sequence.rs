@@ -11,7 +11,7 @@ pub fn is_exhausted(sequence: i32) -> bool {
     !(0..i32::MAX).contains(&sequence)
 }
 
-/// The number after the last `marker` in a name, when all that follows is a number as servers write it.
+/// The number at the end of a name, as servers write it, when `marker` stands just before it.
 ///
 /// ```
 /// use oxkeeper_recipes::sequence;
@@ -21,10 +21,12 @@ pub fn is_exhausted(sequence: i32) -> bool {
 /// assert_eq!(sequence::of("_c_8d1f-lock-", "lock-"), None);
 /// ```
 pub fn of(name: &str, marker: &str) -> Option<i32> {
-    let (_, digits) = name.rsplit_once(marker)?;
-    let magnitude = digits.strip_prefix('-').unwrap_or(digits);
-    let is_written_by_server = digits.len() >= 10 && magnitude.bytes().all(|byte| byte.is_ascii_digit());
-    is_written_by_server.then(|| digits.parse().ok()).flatten()
+    // Found from the end: the marker may look like a part of the number. The smallest ones take a place more.
+    [10, 11].into_iter().find_map(|length| {
+        let (head, digits) = name.split_at_checked(name.len().checked_sub(length)?)?;
+        let sequence = digits.parse().ok()?;
+        (head.ends_with(marker) && format(sequence) == digits).then_some(sequence)
+    })
 }
 
 /// As a server writes it.
@@ -78,6 +80,16 @@ mod tests {
                 of(&format!("_c_x-lock-{}", format(sequence)), "lock-"),
                 Some(sequence)
             );
+        }
+        // Also where the marker is a number itself.
+        for (name, marker, expected) in [
+            ("n-00000000007", "0", Some(7)),
+            ("n-10000000001", "1", Some(1)),
+            ("n--2147483648", "-", Some(i32::MIN)),
+            ("n---00000001", "-", None),
+            ("n--000000001", "-", Some(-1)),
+        ] {
+            assert_eq!(of(name, marker), expected, "{name}");
         }
         for name in [
             "lock-",

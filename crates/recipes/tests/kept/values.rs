@@ -222,6 +222,9 @@ async fn unique_ids_are_unique_over_values_cuts_and_sessions() {
         numbers.is_sorted() && children(&session, "/names").await.len() == 3,
         "{names:?}"
     );
+    // Such a prefix may look like a part of the number.
+    let digit = create_sequential(&session, "/digits", "0", b"").await.unwrap();
+    assert_eq!(sequence::of(&digit.path, "0"), Some(0), "{digit:?}");
     for path in &names {
         session.client().delete(path, None).await.unwrap();
     }

@@ -245,7 +245,11 @@ impl Placer {
                     }
                     session.over().await;
                 }
-                Err(error) if is_end => break Err(error),
+                // What was refused may be something else than the deletion.
+                Err(_) if is_end => match remove_own(&session, &self.path).await {
+                    Err(error) if error.is_session_over() => break Ok(()),
+                    removed => break removed,
+                },
                 Err(error) => {
                     tracing::warn!(path = self.path, %error, "a znode was refused");
                     self.placing.send_replace(Placement::Refused(error));

@@ -256,12 +256,14 @@ impl Drop for Made<'_> {
 /// background.
 ///
 /// # Errors
-/// [`ClientError::NodeExists`] when somebody else has it, be it an earlier session of this very process.
+/// [`ClientError::NodeExists`] when somebody else has it, be it an earlier session of this very process. Otherwise
+/// as [`create_protected`].
 pub async fn create_ephemeral(session: &Session, path: &str, data: &[u8]) -> Result<Stat> {
     let client = session.client();
     let options = CreateMode::Ephemeral.with_acls(session.acls());
     let mut made = MadeAt::new(session, path, data);
     let mut is_reply_lost = false;
+    let mut losses = Losses::default();
     loop {
         match client.create(path, data, &options).await {
             Ok((stat, _)) => {
@@ -270,6 +272,9 @@ pub async fn create_ephemeral(session: &Session, path: &str, data: &[u8]) -> Res
             }
             Err(ClientError::NoNode) => create_directory(session, split(path).0).await?,
             Err(error) if is_connection_loss(&error) => {
+                if !losses.may_try_again().await {
+                    return Err(error.into());
+                }
                 is_reply_lost = true;
                 retry(|| client.sync(path)).await?;
             }

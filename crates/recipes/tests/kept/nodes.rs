@@ -239,3 +239,27 @@ async fn members_of_a_group_know_one_another_and_come_back_with_new_sessions() {
     eventually("the second knows", async || ids(&second) == ["b"]).await;
     assert!(GroupMember::join(&one, "/group", "a/b", "").is_err());
 }
+
+/// The server closes the connection instead of an answer, each time.
+#[tokio::test]
+async fn a_persistent_node_that_the_server_does_not_take_is_refused_and_closes() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    let long = vec![b'x'; 2 * 1024 * 1024];
+    let node = PersistentNode::new(&keeper, "/node", long.clone()).unwrap();
+    let refused = within("it is given up", node.placed()).await;
+    assert_eq!(refused, Err(Error::Client(ClientError::ConnectionLoss)));
+    node.set_data("short");
+    eventually("it is placed", async || {
+        matches!(node.placement(), Placement::Placed(_))
+    })
+    .await;
+
+    // While it tries to write what is refused, the znode from before is there.
+    node.set_data(long);
+    eventually("it tries", async || proxy.requests(OpCode::SetData) > 0).await;
+    let client = keeper.session();
+    within("it closes", node.close()).await.unwrap();
+    assert!(client.client().check_stat("/node").await.unwrap().is_none());
+}

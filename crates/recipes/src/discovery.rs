@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::future::Future;
 use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -478,11 +479,15 @@ impl Registration {
         let shown = Arc::clone(&self.shown);
         let task = self.keeper.session().spawn(async move {
             loop {
-                // As a task, so that a panic of the check is a no. It ends with this one.
-                let checking = tokio::spawn(check());
-                let _check = Task(checking.abort_handle());
-                let checked = tokio::time::timeout(within, checking).await;
-                let is_healthy = matches!(checked, Ok(Ok(true)));
+                // A panic of the check is a no, as soon as it is called or in its task, which ends with this one.
+                let is_healthy = match catch_unwind(AssertUnwindSafe(&check)) {
+                    Ok(checking) => {
+                        let checking = tokio::spawn(checking);
+                        let _check = Task(checking.abort_handle());
+                        matches!(tokio::time::timeout(within, checking).await, Ok(Ok(true)))
+                    }
+                    Err(_) => false,
+                };
                 Shown::change(&shown, |shown| shown.is_healthy = is_healthy);
                 tokio::time::sleep(every).await;
             }

@@ -179,7 +179,7 @@ impl DistributedDelayQueue {
     /// # Errors
     /// As [`DistributedQueue::put`].
     pub async fn put_at(&self, data: &[u8], time: SystemTime) -> Result<()> {
-        self.0.put(data, &format!("{BAR}{:08X}{BAR}", millis(time))).await
+        self.put_at_millis(data, millis(time)).await
     }
 
     /// Puts an item to be taken after this time or later.
@@ -187,7 +187,13 @@ impl DistributedDelayQueue {
     /// # Errors
     /// As [`DistributedQueue::put`].
     pub async fn put_after(&self, data: &[u8], delay: Duration) -> Result<()> {
-        self.put_at(data, SystemTime::now() + delay).await
+        let delay = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        self.put_at_millis(data, millis(SystemTime::now()).saturating_add(delay))
+            .await
+    }
+
+    async fn put_at_millis(&self, data: &[u8], time: i64) -> Result<()> {
+        self.0.put(data, &format!("{BAR}{time:08X}{BAR}")).await
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::hold::Hold;
 use crate::session::Moment;
 use crate::znode::{self, Protected, create_protected, join, retry, split};
-use crate::{Session, sequence};
+use crate::{FencingToken, Session, sequence};
 
 /// Reads the sequence of a name that may go before ours; `None` for names that do not matter to us.
 pub(crate) type Rival = fn(&str) -> Option<i32>;
@@ -166,7 +166,7 @@ impl Place<'_> {
     pub(crate) fn held_since(&mut self, moment: Moment) -> Hold {
         self.is_held = true;
         let path = std::mem::take(&mut self.node.path);
-        Hold::new(self.session, path, self.node.stat.czxid, None, moment)
+        Hold::new(self.session, path, FencingToken(self.node.stat.czxid), moment)
     }
 }
 

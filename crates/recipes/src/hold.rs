@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use zookeeper_client::{CheckWriteError, CheckWriter, Error as ClientError, MultiWriteResult};
 
-use crate::error::{Result, ends_session};
+use crate::error::{Result, ends_session, is_connection_loss};
 use crate::session::Moment;
-use crate::znode::{self, retry};
+use crate::znode::{self, Losses, retry};
 use crate::{ConnectionState, Error, Session};
 
 /// What somebody writes into the znode of a holder to ask it to let go, as Curator's `Revoker` does.
@@ -64,7 +64,9 @@ pub struct Hold {
     session: Session,
     path: String,
     token: FencingToken,
-    /// What must hold besides the presence of `path`: a znode and its version. Where `path` is not unique.
+    /// The zxid of the znode, where `path` is not unique: what is there may be another holder's.
+    only: Option<i64>,
+    /// What must hold besides the presence of `path`: a znode and its version.
     fence: Option<(String, i32)>,
     moment: Moment,
     revoked: watch::Receiver<Option<Revoked>>,
@@ -74,19 +76,35 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Takes over a znode that this session made. `moment` is one before it was known to be held.
-    pub(crate) fn new(
+    /// Takes over a znode that this session made under a name that nothing else ever has. `moment` is one before it
+    /// was known to be held.
+    pub(crate) fn new(session: &Session, path: String, token: FencingToken, moment: Moment) -> Hold {
+        Hold::start(session, path, token, None, None, moment)
+    }
+
+    /// As [`Hold::new`], at a path where others come to be: the znode is known by its zxid. Where everybody who makes
+    /// one writes another znode too, that one and its version are the fence of guarded writes.
+    pub(crate) fn at_shared_path(
         session: &Session,
         path: String,
         czxid: i64,
         fence: Option<(String, i32)>,
         moment: Moment,
     ) -> Hold {
+        Hold::start(session, path, FencingToken(czxid), Some(czxid), fence, moment)
+    }
+
+    fn start(
+        session: &Session,
+        path: String,
+        token: FencingToken,
+        only: Option<i64>,
+        fence: Option<(String, i32)>,
+        moment: Moment,
+    ) -> Hold {
         let (revoked_sender, revoked) = watch::channel(None);
         let (asked_sender, is_asked_for) = watch::channel(false);
         let guarded = (session.clone(), path.clone());
-        // Where the path is not unique, the znode there may be another holder's.
-        let only = fence.is_some().then_some(czxid);
         let guard = session.spawn(async move {
             let (session, path) = guarded;
             let reason = tokio::select! {
@@ -102,7 +120,8 @@ impl Hold {
         Hold {
             session: session.clone(),
             path,
-            token: FencingToken(czxid),
+            token,
+            only,
             fence,
             moment,
             revoked,
@@ -220,14 +239,18 @@ impl Hold {
         self.is_released = true;
         self.guard.abort();
         let path = std::mem::take(&mut self.path);
-        match self.fence.take() {
-            None => znode::delete(&self.session, path),
-            Some(fence) => {
-                let (client, token) = (self.session.client().clone(), self.token);
-                self.session
-                    .spawn(async move { delete_fenced(&client, &path, token, fence).await })
-            }
-        }
+        let Some(czxid) = self.only else {
+            return znode::delete(&self.session, path);
+        };
+        let (client, fence) = (self.session.client().clone(), self.fence.take());
+        self.session.spawn(async move {
+            let deleted = match fence {
+                Some(fence) => delete_fenced(&client, &path, czxid, fence).await,
+                None => delete_only(&client, &path, czxid).await,
+            };
+            deleted.inspect_err(|error| znode::warn_undeleted(&path, error))?;
+            Ok(())
+        })
     }
 }
 
@@ -327,9 +350,9 @@ where
 async fn delete_fenced(
     client: &zookeeper_client::Client,
     path: &str,
-    FencingToken(czxid): FencingToken,
+    czxid: i64,
     (fence, mut version): (String, i32),
-) -> Result<()> {
+) -> Result<(), ClientError> {
     loop {
         let deleted = retry(|| async {
             let mut writer = client.new_check_writer(&fence, Some(version))?;
@@ -350,7 +373,7 @@ async fn delete_fenced(
                 | CheckWriteError::OperationFailed { source, .. },
             ) => match source {
                 ClientError::NoNode => return Ok(()),
-                error => return Err(error.into()),
+                error => return Err(error),
             },
         }
         // Somebody wrote the fence: the next holder, or somebody who has nothing to do with this lock. In this
@@ -361,6 +384,26 @@ async fn delete_fenced(
         match retry(|| client.check_stat(path)).await? {
             Some(found) if found.czxid == czxid => version = fence.version,
             _ => return Ok(()),
+        }
+    }
+}
+
+/// As [`delete_fenced`], where there is no fence: a stranger who replaces the znode between the look and the deletion
+/// is not seen. Who holds it by the rules does not: it goes only by its holder, or with the session.
+async fn delete_only(client: &zookeeper_client::Client, path: &str, czxid: i64) -> Result<(), ClientError> {
+    let mut losses = Losses::default();
+    loop {
+        match retry(|| client.check_stat(path)).await? {
+            Some(stat) if stat.czxid == czxid => {}
+            _ => return Ok(()),
+        }
+        match client.delete(path, None).await {
+            Ok(()) | Err(ClientError::NoNode) => return Ok(()),
+            Err(error) if is_connection_loss(&error) && losses.may_try_again().await => {
+                // As in `create_protected`: after this the request of the old connection is done or never will be.
+                retry(|| client.sync(path)).await?;
+            }
+            Err(error) => return Err(error),
         }
     }
 }

@@ -234,6 +234,9 @@ impl Kind {
 
 /// An item that this consumer has, and nobody else, for as long as it is held: see [`Hold`]. Dropped, it goes back
 /// to its place in the queue.
+///
+/// Its lock has the same path for every consumer, and servers check no more than that it is there. So a guarded write
+/// trusts that nobody deletes locks of other sessions; [`Item::complete_with`] writes once in any case.
 #[derive(Debug)]
 pub struct Item {
     hold: Hold,
@@ -447,7 +450,7 @@ impl Queue {
                     Err(error) => return Err(error),
                 };
                 // From here on dropping it lets go.
-                let hold = Hold::new(session, lock, stat.czxid, None, moment);
+                let hold = Hold::at_shared_path(session, lock, stat.czxid, None, moment);
                 let path = join(&self.path, &name);
                 match retry(|| client.get_data(&path)).await {
                     Ok((data, _)) => {

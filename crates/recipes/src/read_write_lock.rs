@@ -11,7 +11,7 @@ use crate::contend::Queue;
 use crate::error::{Error, Result};
 use crate::hold::{Hold, release_last, write_while};
 use crate::znode::{check_path, join, retry, split};
-use crate::{FencingToken, Revoked, Session, sequence};
+use crate::{Revoked, Session, sequence};
 
 const READ: &str = "__READ__";
 const WRITE: &str = "__WRIT__";
@@ -212,8 +212,12 @@ async fn swap(writing: Hold, data: Vec<u8>) -> Result<Hold> {
         match found.await? {
             Some(_) => {
                 // The token of its place: who waits behind it has had a smaller one than this transaction's for long.
-                let FencingToken(token) = writing.fencing_token();
-                return Ok(Hold::new(&session, path, token, None, writing.moment()));
+                return Ok(Hold::new(
+                    &session,
+                    path,
+                    writing.fencing_token(),
+                    writing.moment(),
+                ));
             }
             None if is_deleted => return Err(Revoked::Deleted.into()),
             None => writing.check()?,

@@ -146,7 +146,7 @@ impl SimpleLock {
     fn guard(&self, lock: String, version: i32, zxid: i64, moment: Moment) -> SimpleGuard {
         let fence = Some((self.path.clone(), version));
         SimpleGuard {
-            hold: Hold::new(&self.session, lock, zxid, fence, moment),
+            hold: Hold::at_shared_path(&self.session, lock, zxid, fence, moment),
         }
     }
 }

@@ -115,11 +115,16 @@ async fn delete_now(client: &Client, path: &str) -> Result<()> {
     match retry(|| client.delete(path, None)).await {
         Ok(()) | Err(ClientError::NoNode) => Ok(()),
         Err(error) => {
-            if !ends_session(&error) {
-                tracing::warn!(path, %error, "a znode of a recipe could not be deleted");
-            }
+            warn_undeleted(path, &error);
             Err(error.into())
         }
+    }
+}
+
+/// For those who have nobody to tell. With the end of the session it is gone.
+pub(crate) fn warn_undeleted(path: &str, error: &ClientError) {
+    if !ends_session(error) {
+        tracing::warn!(path, %error, "a znode of a recipe could not be deleted");
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oxkeeper_recipes::{
     AtomicLong, Barrier, DistributedDelayQueue, DistributedPriorityQueue, DistributedQueue, DoubleBarrier,
-    Error, SharedCount, SharedValue, UniqueIds, create_sequential, sequence,
+    Error, Revoked, SharedCount, SharedValue, UniqueIds, create_sequential, sequence,
 };
 use oxkeeper_testkit::{Fault, OpCode};
 use zookeeper_client::{Acls, CreateMode};
@@ -510,6 +510,52 @@ async fn priorities_delays_and_bounds_are_kept() {
         .unwrap();
     within("there is room", putting).await.unwrap().unwrap();
     assert_eq!(queue.len().await.unwrap(), 2);
+}
+
+/// The places of items have no names of their own: what is there may be another's.
+#[tokio::test]
+async fn an_item_whose_lock_is_anothers_by_now_is_revoked_and_leaves_that_alone() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    let other = server.session().await;
+    let queue = DistributedQueue::new(&keeper, "/q").unwrap();
+    queue.put(b"a").await.unwrap();
+    const LOCK: &str = "/q-locks/queue-0000000000";
+    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    let taken_away = async || {
+        // In one step, so that nobody sees that it was gone.
+        let mut replace = other.client().new_multi_writer();
+        replace.add_delete(LOCK, None).unwrap();
+        replace.add_create(LOCK, b"another's", &ephemeral).unwrap();
+        replace.commit().await.unwrap();
+    };
+    let item = within("an item", queue.take()).await.unwrap();
+    taken_away().await;
+    assert_eq!(within("it is revoked", item.revoked()).await, Revoked::Deleted);
+    within("it lets go", item.put_back()).await.unwrap();
+    assert_eq!(other.client().get_data(LOCK).await.unwrap().0, b"another's");
+
+    // Let go, and the reply is lost; before it looks again another has the place.
+    other.client().delete(LOCK, None).await.unwrap();
+    let item = within("an item", queue.take()).await.unwrap();
+    let deletes = |frame: &oxkeeper_testkit::Frame<'_>| frame.is_request(OpCode::Delete);
+    let lost = proxy.fault_once(deletes, Fault::LoseReply);
+    let again = proxy.fault_once(
+        move |frame| frame.is_request(OpCode::Sync) || deletes(frame),
+        Fault::Stall,
+    );
+    let putting_back = tokio::spawn(item.put_back());
+    within("it tries again, or asks what became of it", again.happened()).await;
+    assert_eq!(lost.count(), 1);
+    other
+        .client()
+        .create(LOCK, b"another's", &ephemeral)
+        .await
+        .unwrap();
+    proxy.heal();
+    within("it lets go", putting_back).await.unwrap().unwrap();
+    assert_eq!(other.client().get_data(LOCK).await.unwrap().0, b"another's");
 }
 
 #[tokio::test]

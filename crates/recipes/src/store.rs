@@ -33,6 +33,25 @@ pub(crate) async fn put(session: &Session, path: &str, data: &[u8]) -> Result<St
     }
 }
 
+/// As [`put`], but once: what others write after it stays, though its reply gets lost.
+pub(crate) async fn put_once(session: &Session, path: &str, data: &[u8]) -> Result<()> {
+    let options = CreateMode::Persistent.with_acls(session.acls());
+    let (parent, _) = split(path);
+    loop {
+        let written = commit_once(session, path, |writer| writer.add_set_data(path, data, None));
+        match written.await {
+            Err(ClientError::NoNode) => {}
+            written => return Ok(written?),
+        }
+        let created = commit_once(session, parent, |writer| writer.add_create(path, data, &options));
+        match created.await {
+            Err(ClientError::NodeExists) => {}
+            Err(ClientError::NoNode) => create_directory(session, parent).await?,
+            created => return Ok(created?),
+        }
+    }
+}
+
 /// Commits a transaction once, though its reply gets lost, as long as the session lives: along with it goes an
 /// ephemeral in `dir`, which tells afterwards whether it was done. That is deleted in the background.
 ///

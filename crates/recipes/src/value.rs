@@ -27,13 +27,13 @@ pub struct Versioned<T> {
 /// Bytes in a znode that many programs read and write.
 ///
 /// **Guarantee.** [`SharedValue::get`] gives what a [`Cache`] knows: it may be behind.
-/// [`SharedValue::try_set`] writes only over the version given, and once, though replies get lost.
+/// [`SharedValue::try_set`] writes only over the version given. Each write is done once, though replies get lost.
 ///
 /// **Failure.** Lost connections and sessions are survived: a value outlives them. With a session lost in the
 /// middle of a write, the write fails, and may be done or not.
 ///
-/// **Layout**: the bytes at `{path}`, as Curator's `SharedValue`; an ephemeral below it while a
-/// [`try_set`](SharedValue::try_set) is under way.
+/// **Layout**: the bytes at `{path}`, as Curator's `SharedValue`; an ephemeral below it while a write is under way,
+/// or beside it while one makes it anew.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -89,14 +89,12 @@ impl SharedValue {
         read(&self.keeper.live_session().await, &self.path).await
     }
 
-    /// Writes over whatever is there.
+    /// Writes over whatever is there, once.
     ///
     /// # Errors
-    /// When the session ends or the server refuses.
+    /// When the session ends (it may be written then) or the server refuses.
     pub async fn set(&self, value: &[u8]) -> Result<()> {
-        store::put(&self.keeper.live_session().await, &self.path, value)
-            .await
-            .map(drop)
+        store::put_once(&self.keeper.live_session().await, &self.path, value).await
     }
 
     /// Writes over a value that was read, unless it was written or deleted meanwhile: then false.
@@ -224,7 +222,7 @@ async fn try_set(session: &Session, path: &str, version: i32, value: &[u8]) -> R
 /// A 64-bit number that many programs change, each change atomic.
 ///
 /// **Guarantee.** Each change happens once, though connections and replies are lost, and none is lost to another:
-/// each is a write over the version that was read. What leaves it as it is, as a
+/// but for [`set`](AtomicLong::set), each is a write over the version that was read. What leaves it as it is, as a
 /// [`compare_and_set`](AtomicLong::compare_and_set) that says no, has seen what was written before. Under contention it is tried again after a pause; after ten
 /// times, when there is a lock ([`AtomicLong::with_lock`]), under that, so that those who have one take turns.
 ///
@@ -232,7 +230,7 @@ async fn try_set(session: &Session, path: &str, version: i32, value: &[u8]) -> R
 /// may be done or not. A dropped future leaves it done or not.
 ///
 /// **Layout**: eight bytes at `{path}`, the highest first, as Curator's `DistributedAtomicLong`; an ephemeral below it
-/// while a change is under way. Its lock is an [`InterProcessMutex`], as there.
+/// while a change is under way, or beside it while one makes it anew. Its lock is an [`InterProcessMutex`], as there.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -287,15 +285,10 @@ impl AtomicLong {
     /// Makes it this number, whatever it is.
     ///
     /// # Errors
-    /// When the session ends or the server refuses.
+    /// When the session ends (it may be done then) or the server refuses.
     pub async fn set(&self, value: i64) -> Result<()> {
-        store::put(
-            &self.keeper.live_session().await,
-            &self.path,
-            &value.to_be_bytes(),
-        )
-        .await
-        .map(drop)
+        let session = self.keeper.live_session().await;
+        store::put_once(&session, &self.path, &value.to_be_bytes()).await
     }
 
     /// Adds to it, around the overflow, and gives the sum.

@@ -117,6 +117,49 @@ async fn an_atomic_long_counts_every_change_once() {
     assert_eq!(long.get().await.unwrap(), 9);
 }
 
+/// Otherwise what others write between the two is lost.
+#[tokio::test]
+async fn what_is_set_is_set_once_though_the_reply_is_lost() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let (one, two) = (keeper(proxy.address()).await, keeper(server.address()).await);
+    let long = AtomicLong::new(&one, "/v/long").unwrap();
+    let other = AtomicLong::new(&two, "/v/long").unwrap();
+    let is_write = |frame: &oxkeeper_testkit::Frame<'_>| {
+        frame.is_request(OpCode::SetData) || frame.is_request(OpCode::Multi)
+    };
+    within("it is created", long.set(1)).await.unwrap();
+    let lost = proxy.fault_once(is_write, Fault::LoseReply);
+    let again = proxy.fault_once(
+        move |frame| frame.is_request(OpCode::Sync) || is_write(frame),
+        Fault::Stall,
+    );
+    let setting = tokio::spawn({
+        let long = long.clone();
+        async move { long.set(5).await }
+    });
+    within("it tries again, or asks what became of it", again.happened()).await;
+    assert_eq!(lost.count(), 1);
+    assert_eq!(other.add(1).await.unwrap(), 6);
+    proxy.heal();
+    within("it is set", setting).await.unwrap().unwrap();
+    assert_eq!(other.get().await.unwrap(), 6);
+
+    // Whatever was there.
+    two.session()
+        .client()
+        .set_data("/v/long", b"no long", None)
+        .await
+        .unwrap();
+    within("it is set", long.set(7)).await.unwrap();
+    assert_eq!(other.get().await.unwrap(), 7);
+    eventually("no marker stays", async || {
+        children(&two.session(), "/v").await == ["long"]
+            && children(&two.session(), "/v/long").await.is_empty()
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_atomic_long_that_is_always_too_late_takes_its_lock() {
     let server = Server::start();
@@ -460,6 +503,52 @@ async fn an_item_whose_reply_was_lost_is_done_though_another_locks_its_place() {
     assert!(other.client().check_stat("/done").await.unwrap().is_some());
 }
 
+/// The places of items have no names of their own: what is there may be another's.
+#[tokio::test]
+async fn an_item_whose_lock_is_anothers_by_now_is_revoked_and_leaves_that_alone() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    let other = server.session().await;
+    let queue = DistributedQueue::new(&keeper, "/q").unwrap();
+    queue.put(b"a").await.unwrap();
+    const LOCK: &str = "/q-locks/queue-0000000000";
+    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
+    let taken_away = async || {
+        // In one step, so that nobody sees that it was gone.
+        let mut replace = other.client().new_multi_writer();
+        replace.add_delete(LOCK, None).unwrap();
+        replace.add_create(LOCK, b"another's", &ephemeral).unwrap();
+        replace.commit().await.unwrap();
+    };
+    let item = within("an item", queue.take()).await.unwrap();
+    taken_away().await;
+    assert_eq!(within("it is revoked", item.revoked()).await, Revoked::Deleted);
+    within("it lets go", item.put_back()).await.unwrap();
+    assert_eq!(other.client().get_data(LOCK).await.unwrap().0, b"another's");
+
+    // Let go, and the reply is lost; before it looks again another has the place.
+    other.client().delete(LOCK, None).await.unwrap();
+    let item = within("an item", queue.take()).await.unwrap();
+    let deletes = |frame: &oxkeeper_testkit::Frame<'_>| frame.is_request(OpCode::Delete);
+    let lost = proxy.fault_once(deletes, Fault::LoseReply);
+    let again = proxy.fault_once(
+        move |frame| frame.is_request(OpCode::Sync) || deletes(frame),
+        Fault::Stall,
+    );
+    let putting_back = tokio::spawn(item.put_back());
+    within("it tries again, or asks what became of it", again.happened()).await;
+    assert_eq!(lost.count(), 1);
+    other
+        .client()
+        .create(LOCK, b"another's", &ephemeral)
+        .await
+        .unwrap();
+    proxy.heal();
+    within("it lets go", putting_back).await.unwrap().unwrap();
+    assert_eq!(other.client().get_data(LOCK).await.unwrap().0, b"another's");
+}
+
 #[tokio::test]
 async fn priorities_delays_and_bounds_are_kept() {
     let server = Server::start();
@@ -510,52 +599,6 @@ async fn priorities_delays_and_bounds_are_kept() {
         .unwrap();
     within("there is room", putting).await.unwrap().unwrap();
     assert_eq!(queue.len().await.unwrap(), 2);
-}
-
-/// The places of items have no names of their own: what is there may be another's.
-#[tokio::test]
-async fn an_item_whose_lock_is_anothers_by_now_is_revoked_and_leaves_that_alone() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.address());
-    let keeper = keeper(proxy.address()).await;
-    let other = server.session().await;
-    let queue = DistributedQueue::new(&keeper, "/q").unwrap();
-    queue.put(b"a").await.unwrap();
-    const LOCK: &str = "/q-locks/queue-0000000000";
-    let ephemeral = CreateMode::Ephemeral.with_acls(Acls::anyone_all());
-    let taken_away = async || {
-        // In one step, so that nobody sees that it was gone.
-        let mut replace = other.client().new_multi_writer();
-        replace.add_delete(LOCK, None).unwrap();
-        replace.add_create(LOCK, b"another's", &ephemeral).unwrap();
-        replace.commit().await.unwrap();
-    };
-    let item = within("an item", queue.take()).await.unwrap();
-    taken_away().await;
-    assert_eq!(within("it is revoked", item.revoked()).await, Revoked::Deleted);
-    within("it lets go", item.put_back()).await.unwrap();
-    assert_eq!(other.client().get_data(LOCK).await.unwrap().0, b"another's");
-
-    // Let go, and the reply is lost; before it looks again another has the place.
-    other.client().delete(LOCK, None).await.unwrap();
-    let item = within("an item", queue.take()).await.unwrap();
-    let deletes = |frame: &oxkeeper_testkit::Frame<'_>| frame.is_request(OpCode::Delete);
-    let lost = proxy.fault_once(deletes, Fault::LoseReply);
-    let again = proxy.fault_once(
-        move |frame| frame.is_request(OpCode::Sync) || deletes(frame),
-        Fault::Stall,
-    );
-    let putting_back = tokio::spawn(item.put_back());
-    within("it tries again, or asks what became of it", again.happened()).await;
-    assert_eq!(lost.count(), 1);
-    other
-        .client()
-        .create(LOCK, b"another's", &ephemeral)
-        .await
-        .unwrap();
-    proxy.heal();
-    within("it lets go", putting_back).await.unwrap().unwrap();
-    assert_eq!(other.client().get_data(LOCK).await.unwrap().0, b"another's");
 }
 
 #[tokio::test]

@@ -207,7 +207,7 @@ def ensemble():
     ask(f"restart {killed}")
     killed = leader()
     ask(f"kill {killed}")
-    terminal.wait("the connection is lost; what happens until it is back is not seen", "connected again|")
+    terminal.wait("the connection is lost; what happens until it is back is not seen", "connected again")
     subprocess.run(
         [oxkeeper, "shell", "-server", servers, "-waitforconnection", "create", "/big/new"],
         check=True,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use oxkeeper_recipes::{
     Error, InterProcessMultiLock, InterProcessMutex, InterProcessReadWriteLock, InterProcessSemaphore,
-    InterProcessSemaphoreMutex, Revoked, SimpleLock, attempt_revoke,
+    InterProcessSemaphoreMutex, Revoked, Session, SimpleLock, attempt_revoke,
 };
 use oxkeeper_testkit::{Fault, OpCode};
 use support::{Break, PERSISTENT, Proxy, Server, children, eventually, within};
@@ -339,18 +339,22 @@ async fn a_holder_hears_that_it_is_asked_to_let_go() {
     attempt_revoke(&two, &first).await.unwrap();
 }
 
-#[tokio::test]
-async fn a_simple_lock_excludes_and_fences_former_holders_off() {
+/// A server, a proxy before it, a lock through that, and the session of somebody else with the same lock.
+async fn two_simple_locks() -> (Server, Proxy, SimpleLock, Session, SimpleLock) {
     let server = Server::start();
     let proxy = Proxy::start(server.address());
     let (one, two) = (
         proxy.session(Duration::from_secs(10)).await,
         server.session().await,
     );
-    let (mine, theirs) = (
-        SimpleLock::new(&one, "/l").unwrap(),
-        SimpleLock::new(&two, "/l").unwrap(),
-    );
+    let lock = |session| SimpleLock::new(session, "/l").unwrap();
+    let (mine, theirs) = (lock(&one), lock(&two));
+    (server, proxy, mine, two, theirs)
+}
+
+#[tokio::test]
+async fn a_simple_lock_excludes_and_fences_former_holders_off() {
+    let (_server, proxy, mine, two, theirs) = two_simple_locks().await;
     let held = within("held", mine.acquire()).await.unwrap();
     assert!(theirs.acquire_within(SHORT).await.unwrap().is_none());
     held.write(|transaction| transaction.add_create("/x", b"1", &PERSISTENT))
@@ -402,16 +406,7 @@ async fn a_simple_lock_is_released_though_somebody_wrote_its_directory() {
 /// Its reply was lost, and while it looks what became of the lock, that passes to somebody else.
 #[tokio::test]
 async fn a_simple_lock_is_not_fenced_with_the_version_of_the_next_holder() {
-    let server = Server::start();
-    let proxy = Proxy::start(server.address());
-    let (one, two) = (
-        proxy.session(Duration::from_secs(10)).await,
-        server.session().await,
-    );
-    let (mine, theirs) = (
-        SimpleLock::new(&one, "/l").unwrap(),
-        SimpleLock::new(&two, "/l").unwrap(),
-    );
+    let (_server, proxy, mine, two, theirs) = two_simple_locks().await;
     within("the directory is there", mine.acquire())
         .await
         .unwrap()

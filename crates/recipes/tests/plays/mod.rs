@@ -314,6 +314,16 @@ impl Workers {
         .await;
     }
 
+    /// Lets each go on before the leader dies, after that, and when it is back; then as [`Workers::end`].
+    async fn outlive_the_leader(self, stage: &Stage) -> RangeInclusive<u64> {
+        self.each_goes_on().await;
+        stage.leader_dies().await;
+        self.each_goes_on().await;
+        stage.leader_returns().await;
+        self.each_goes_on().await;
+        self.end().await
+    }
+
     /// Ends them, and gives how many turns were done: so many, or some more.
     async fn end(self) -> RangeInclusive<u64> {
         self.ends.send_replace(true);

@@ -128,13 +128,10 @@ pub async fn shared_value(stage: &Stage) {
             }
         }
     };
-    let workers = Workers::start(stage, 3, turn).await;
-    workers.each_goes_on().await;
-    stage.leader_dies().await;
-    workers.each_goes_on().await;
-    stage.leader_returns().await;
-    workers.each_goes_on().await;
-    let done = workers.end().await;
+    let done = Workers::start(stage, 3, turn)
+        .await
+        .outlive_the_leader(stage)
+        .await;
     let found = value.read().await.unwrap().unwrap();
     assert!(done.contains(&number(&found.value)), "{found:?} of {done:?}");
     eventually("who watched knows it", async || {
@@ -164,13 +161,10 @@ pub async fn shared_count(stage: &Stage) {
             }
         }
     };
-    let workers = Workers::start(stage, 3, turn).await;
-    workers.each_goes_on().await;
-    stage.leader_dies().await;
-    workers.each_goes_on().await;
-    stage.leader_returns().await;
-    workers.each_goes_on().await;
-    let done = workers.end().await;
+    let done = Workers::start(stage, 3, turn)
+        .await
+        .outlive_the_leader(stage)
+        .await;
     let found = count.read().await.unwrap().unwrap();
     assert!(
         done.contains(&u64::try_from(found.value).unwrap()),
@@ -200,13 +194,10 @@ pub async fn atomic_long(stage: &Stage) {
             }
         }
     };
-    let workers = Workers::start(stage, 3, turn).await;
-    workers.each_goes_on().await;
-    stage.leader_dies().await;
-    workers.each_goes_on().await;
-    stage.leader_returns().await;
-    workers.each_goes_on().await;
-    let done = workers.end().await;
+    let done = Workers::start(stage, 3, turn)
+        .await
+        .outlive_the_leader(stage)
+        .await;
     let found = long.get().await.unwrap();
     assert!(
         done.contains(&u64::try_from(found).unwrap()),
@@ -232,13 +223,10 @@ pub async fn unique_ids(stage: &Stage) {
             Turn::Done
         }
     };
-    let workers = Workers::start(stage, 2, turn).await;
-    workers.each_goes_on().await;
-    stage.leader_dies().await;
-    workers.each_goes_on().await;
-    stage.leader_returns().await;
-    workers.each_goes_on().await;
-    workers.end().await;
+    Workers::start(stage, 2, turn)
+        .await
+        .outlive_the_leader(stage)
+        .await;
 }
 
 pub async fn sequential_names(stage: &Stage) {
@@ -265,13 +253,10 @@ pub async fn sequential_names(stage: &Stage) {
             }
         }
     };
-    let workers = Workers::start(stage, 2, turn).await;
-    workers.each_goes_on().await;
-    stage.leader_dies().await;
-    workers.each_goes_on().await;
-    stage.leader_returns().await;
-    workers.each_goes_on().await;
-    workers.end().await;
+    Workers::start(stage, 2, turn)
+        .await
+        .outlive_the_leader(stage)
+        .await;
     let found = children(&observer, &dir).await;
     let found: BTreeSet<String> = found.iter().map(|name| format!("{dir}/{name}")).collect();
     assert_eq!(found, *names.lock().unwrap(), "one call, one znode");

@@ -1,12 +1,11 @@
-//! Which instances of a service there are: registered, looked up, cached, and chosen among.
+//! Which instances of a service there are: registered, looked up, and cached.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::future::Future;
-use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -19,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::persistent_node::{PersistentNode, Setter, check_name};
 use crate::task::Task;
 use crate::znode::{check_path, join, retry};
-use crate::{SessionKeeper, store};
+use crate::{Balance, ServiceProvider, SessionKeeper, store};
 
 /// How long an instance lives. The words are Curator's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -214,7 +213,7 @@ impl ServiceInstance {
 /// sees what a [`Cache`] sees, also while there is no connection.
 ///
 /// **Failure.** An instance that died without a word is found until its session has expired: be ready to try
-/// another, and say so by [`Picked::failed`]. What is not an instance is left out, with a warning in the log.
+/// another, and say so by [`Picked::failed`](crate::Picked::failed). What is not an instance is left out, with a warning in the log.
 ///
 /// **Layout**: `{base}/{name}/{id}` with JSON, as Curator's x-discovery 5.
 ///
@@ -390,12 +389,7 @@ impl Discovery {
     /// # Errors
     /// When it is not the name of a znode.
     pub fn provider(&self, name: &str, balance: Balance) -> Result<ServiceProvider> {
-        Ok(ServiceProvider {
-            cache: self.cache(name)?,
-            balance,
-            down: DownPolicy::default(),
-            choosing: Arc::default(),
-        })
+        Ok(ServiceProvider::new(self.cache(name)?, balance))
     }
 }
 
@@ -419,7 +413,8 @@ struct Shown {
 
 impl Shown {
     fn change(shown: &Mutex<Shown>, change: impl FnOnce(&mut Shown)) {
-        let mut shown = lock(shown);
+        // Nothing that is done under the lock panics, so it is never poisoned.
+        let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut shown);
         let data = shown.is_healthy.then(|| shown.data.clone());
         shown.setter.set(data);
@@ -574,238 +569,5 @@ async fn follow(cache: Arc<Cache>, dir: String, sender: watch::Sender<Option<Arc
             .iter()
             .map(|(id, (_, instance))| (id.clone(), Arc::clone(instance)));
         sender.send_replace(Some(Arc::new(instances.collect())));
-    }
-}
-
-/// How much of the requests an instance is to get; 0 is none.
-pub type Weight = Arc<dyn Fn(&ServiceInstance) -> u32 + Send + Sync>;
-
-/// How a [`ServiceProvider`] chooses.
-#[derive(Clone)]
-pub enum Balance {
-    /// Any, each time anew.
-    Random,
-    /// One after the other, by id.
-    RoundRobin,
-    /// The same as long as it is there, then another one.
-    Sticky,
-    /// Any, each time anew, in proportion to weights.
-    Weighted(Weight),
-    /// One of those that this provider gave out least often without getting them back: the [`Picked`] that live.
-    LeastOutstanding,
-}
-
-impl std::fmt::Debug for Balance {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Balance::Random => "Random",
-            Balance::RoundRobin => "RoundRobin",
-            Balance::Sticky => "Sticky",
-            Balance::Weighted(_) => "Weighted",
-            Balance::LeastOutstanding => "LeastOutstanding",
-        })
-    }
-}
-
-/// When an instance is left out because of errors that were told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DownPolicy {
-    /// After so many errors; 2 by default.
-    pub errors: u32,
-    /// That were told within this time; and for how long. 30 seconds by default.
-    pub time: Duration,
-}
-
-impl Default for DownPolicy {
-    fn default() -> DownPolicy {
-        DownPolicy {
-            errors: 2,
-            time: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Chooses among the instances of a service.
-#[derive(Debug)]
-pub struct ServiceProvider {
-    cache: ServiceCache,
-    balance: Balance,
-    down: DownPolicy,
-    choosing: Arc<Mutex<Choosing>>,
-}
-
-#[derive(Debug, Default)]
-struct Choosing {
-    /// The id chosen last.
-    last: Option<String>,
-    outstanding: HashMap<String, usize>,
-    errors: HashMap<String, Errors>,
-}
-
-#[derive(Debug)]
-struct Errors {
-    count: u32,
-    since: Instant,
-}
-
-/// To read and write; nothing that is done under these locks panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ServiceProvider {
-    /// The same with another policy for errors.
-    #[must_use]
-    pub fn with_down_policy(mut self, down: DownPolicy) -> ServiceProvider {
-        self.down = down;
-        self
-    }
-
-    /// Waits until the instances are known.
-    ///
-    /// # Errors
-    /// When they cannot be followed.
-    pub async fn ready(&self) -> Result<()> {
-        self.cache.ready().await
-    }
-
-    /// All instances that are known.
-    pub fn cache(&self) -> &ServiceCache {
-        &self.cache
-    }
-
-    /// Chooses one of the instances that are enabled; `None` when there is none. Those with too many errors are left
-    /// out, unless all have.
-    pub fn pick(&self) -> Option<Picked> {
-        let instances = self.cache.instances();
-        let enabled: Vec<_> = instances
-            .iter()
-            .filter(|(_, instance)| instance.enabled)
-            .collect();
-        let weights = match &self.balance {
-            // The caller's code, so not under the lock.
-            Balance::Weighted(weight) => enabled.iter().map(|(_, instance)| weight(instance)).collect(),
-            _ => vec![1; enabled.len()],
-        };
-        let mut choosing = lock(&self.choosing);
-        choosing
-            .errors
-            .retain(|_, errors| errors.since.elapsed() < self.down.time);
-        let candidates: Vec<usize> = (0..enabled.len()).filter(|index| weights[*index] > 0).collect();
-        let is_up = |index: &usize| {
-            let errors = choosing.errors.get(enabled[*index].0);
-            errors.is_none_or(|errors| errors.count < self.down.errors)
-        };
-        let up: Vec<usize> = candidates.iter().copied().filter(is_up).collect();
-        let candidates = if up.is_empty() { candidates } else { up };
-        let index = choose(
-            &self.balance,
-            &choosing,
-            &candidates,
-            |index| enabled[index].0,
-            &weights,
-        )?;
-        let (id, instance) = enabled[index];
-        choosing.last = Some(id.clone());
-        *choosing.outstanding.entry(id.clone()).or_default() += 1;
-        Some(Picked {
-            id: id.clone(),
-            instance: Arc::clone(instance),
-            choosing: Arc::clone(&self.choosing),
-        })
-    }
-}
-
-/// One of the candidates, which are in the order of their ids.
-fn choose<'a>(
-    balance: &Balance,
-    choosing: &Choosing,
-    candidates: &[usize],
-    id: impl Fn(usize) -> &'a String,
-    weights: &[u32],
-) -> Option<usize> {
-    if candidates.is_empty() {
-        return None;
-    }
-    let any = |among: &[usize]| among[fastrand::usize(..among.len())];
-    Some(match balance {
-        Balance::Random => any(candidates),
-        Balance::RoundRobin => {
-            let after = |index: &&usize| choosing.last.as_ref().is_none_or(|last| id(**index) > last);
-            *candidates.iter().find(after).unwrap_or(&candidates[0])
-        }
-        Balance::Sticky => {
-            let same = candidates
-                .iter()
-                .find(|index| choosing.last.as_ref() == Some(id(**index)));
-            same.copied().unwrap_or_else(|| any(candidates))
-        }
-        Balance::Weighted(_) => {
-            let total: u64 = candidates.iter().map(|index| u64::from(weights[*index])).sum();
-            let mut place = fastrand::u64(..total);
-            let chosen = candidates.iter().find(|index| {
-                let weight = u64::from(weights[**index]);
-                let is_here = place < weight;
-                place = place.saturating_sub(weight);
-                is_here
-            });
-            *chosen.unwrap_or(&candidates[0])
-        }
-        Balance::LeastOutstanding => {
-            let outstanding = |index: &usize| choosing.outstanding.get(id(*index)).copied().unwrap_or(0);
-            let least = candidates.iter().map(outstanding).min()?;
-            let idle: Vec<usize> = candidates
-                .iter()
-                .copied()
-                .filter(|index| outstanding(index) == least)
-                .collect();
-            any(&idle)
-        }
-    })
-}
-
-/// An instance that was chosen. Keep it as long as it is used: [`Balance::LeastOutstanding`] counts.
-#[derive(Debug)]
-pub struct Picked {
-    id: String,
-    instance: Arc<ServiceInstance>,
-    choosing: Arc<Mutex<Choosing>>,
-}
-
-impl Picked {
-    /// The instance.
-    pub fn instance(&self) -> &Arc<ServiceInstance> {
-        &self.instance
-    }
-
-    /// Tells that it did not work, and lets go of it; see [`DownPolicy`].
-    pub fn failed(self) {
-        let mut choosing = lock(&self.choosing);
-        let errors = choosing.errors.entry(self.id.clone()).or_insert_with(|| Errors {
-            count: 0,
-            since: Instant::now(),
-        });
-        errors.count = errors.count.saturating_add(1);
-        errors.since = Instant::now();
-    }
-}
-
-impl Deref for Picked {
-    type Target = ServiceInstance;
-
-    fn deref(&self) -> &ServiceInstance {
-        &self.instance
-    }
-}
-
-impl Drop for Picked {
-    fn drop(&mut self) {
-        let mut choosing = lock(&self.choosing);
-        if let Some(count) = choosing.outstanding.get_mut(&self.id) {
-            *count -= 1;
-            if *count == 0 {
-                choosing.outstanding.remove(&self.id);
-            }
-        }
     }
 }

@@ -27,6 +27,7 @@ mod multi_lock;
 mod mutex;
 mod naming;
 mod persistent_node;
+mod provider;
 mod queue;
 mod read_write_lock;
 mod revoke;
@@ -43,8 +44,7 @@ pub use barrier::{Barrier, DoubleBarrier, Entered};
 pub use cache::{Cache, CacheLimits, CacheState, Change, Node, Nodes, Scope, Update, Updates};
 pub use config::{Config, ConfigProblem, Good, Values};
 pub use discovery::{
-    Balance, Discovery, DownPolicy, Instances, Picked, Registration, ServiceCache, ServiceInstance,
-    ServiceProvider, ServiceType, UriPart, UriSpec, Weight,
+    Discovery, Instances, Registration, ServiceCache, ServiceInstance, ServiceType, UriPart, UriSpec,
 };
 pub use election::{LeaderLatch, LeaderSelector, LeadershipListener, Participant};
 pub use error::{Error, Result};
@@ -53,6 +53,7 @@ pub use multi_lock::{InterProcessMultiLock, MultiGuard};
 pub use mutex::{InterProcessMutex, MutexGuard};
 pub use naming::{UniqueIds, create_sequential};
 pub use persistent_node::{GroupMember, PersistentNode, Placement};
+pub use provider::{Balance, DownPolicy, Picked, ServiceProvider, Weight};
 pub use queue::{DistributedDelayQueue, DistributedPriorityQueue, DistributedQueue, Item, Queue};
 pub use read_write_lock::{InterProcessReadWriteLock, ReadGuard, WriteGuard};
 pub use revoke::attempt_revoke;

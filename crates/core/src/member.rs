@@ -271,8 +271,11 @@ impl ServerCore {
                 .set_config(config.into_bytes().into(), version, now.wall_ms);
         }
         replica.epoch_start = Zxid::new(epoch, 0);
-        let known = replica.sessions.keys().copied();
-        self.next_session_id = self.next_session_id.max(first_session_id(me, now.wall_ms, known));
+        // A leader's snapshot may have ids of an earlier life that this one did not know of.
+        let next = self.next_session_id;
+        let known = replica.sessions.keys().copied().filter(|known| *known >= next);
+        let first = first_session_id(me, now.wall_ms, replica.last_processed, known);
+        self.next_session_id = next.max(first);
         if leads {
             // Nobody knows who was heard of by the leader before: all begin with their full timeout (S5).
             let is_new = self

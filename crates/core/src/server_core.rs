@@ -241,7 +241,7 @@ impl ServerCore {
             let known = replica.sessions.keys().copied();
             (
                 replica.last_processed,
-                first_session_id(server, now.wall_ms, known),
+                first_session_id(server, now.wall_ms, replica.last_processed, known),
             )
         };
         ServerCore {

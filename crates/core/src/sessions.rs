@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use oxkeeper_types::{ServerId, SessionId};
+use oxkeeper_types::{ServerId, SessionId, Zxid};
 use oxkeeper_zab::LinkId;
 
 use crate::Client;
@@ -39,21 +39,28 @@ impl SessionHandle {
     }
 }
 
-/// The first session id that a server gives: its id in the high byte, then 40 bits of clock, then a counter. It comes
-/// after all of this server's ids among `known`, should the clock have gone back since those were given.
+/// The first session id that a server gives, whose history ends at `last`: its id in the high byte, then 40 bits of
+/// clock, then a counter.
+///
+/// Should the clock have gone back since ids among `known` were given, it comes after these, and not close: the next ones
+/// may have been of sessions that have ended, and who held one, and comes back with its password, must not get another's.
+/// How far is told by the history, which is another one each time: between a minute and 4.7 hours of the clock.
 pub(crate) fn first_session_id(
     server: ServerId,
     clock_ms: i64,
+    last: Zxid,
     known: impl Iterator<Item = SessionId>,
 ) -> SessionId {
-    let clock = (clock_ms << 24).cast_unsigned() >> 8;
-    let by_clock = clock.cast_signed() | (server.0 << 56);
-    let of_this_server = known.filter(|known| known.0 >> 56 == by_clock >> 56);
-    let id = of_this_server
-        .map(|known| known.0 + 1)
-        .max()
-        .unwrap_or(by_clock)
-        .max(by_clock);
+    // The clock above the counter, in what the server's id leaves.
+    let at = |clock_ms: i64| ((clock_ms << 24).cast_unsigned() >> 8).cast_signed() | (server.0 << 56);
+    let of_this_server = known.filter(|known| known.0 >> 56 == at(0) >> 56);
+    let id = match of_this_server.max() {
+        Some(newest) if newest.0 >= at(clock_ms) => {
+            let scattered = last.0.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+            at((newest.0 >> 16) + 60_000 + scattered.cast_signed())
+        }
+        _ => at(clock_ms),
+    };
     // This one id means "container" where the owner of a znode is stored.
     SessionId(if id == i64::MIN { id + 1 } else { id })
 }
@@ -415,7 +422,7 @@ mod tests {
 
     #[test]
     fn session_ids_carry_the_server_and_the_clock() {
-        let id = first_session_id(ServerId(1), 0x1_a1fb_c5f0_2a52, std::iter::empty());
+        let id = first_session_id(ServerId(1), 0x1_a1fb_c5f0_2a52, Zxid::ZERO, std::iter::empty());
         assert_eq!(id.0.cast_unsigned() >> 56, 1);
         assert_eq!(id.0 & 0xffff, 0);
         assert_eq!((id.0 >> 16) & 0xff_ffff_ffff, 0xfb_c5f0_2a52);
@@ -423,9 +430,19 @@ mod tests {
 
     #[test]
     fn session_ids_are_not_given_again_when_the_clock_goes_back() {
-        let given = SessionId(first_session_id(ServerId(1), 5000, std::iter::empty()).0 + 7);
-        let of_another_server = SessionId(given.0 | 2 << 56);
-        let next = first_session_id(ServerId(1), 4000, [given, of_another_server].into_iter());
-        assert_eq!(next, SessionId(given.0 + 1));
+        let alive = first_session_id(ServerId(1), 5000, Zxid(1), std::iter::empty());
+        let of_another_server = SessionId(alive.0 | 3 << 56);
+        let mut given = vec![(alive, alive.0 + 100_000)];
+        // In each of these lives the clock is back, sessions begin and end, and the one that is alive is known.
+        for last in 2..200 {
+            let known = [alive, of_another_server].into_iter();
+            let first = first_session_id(ServerId(1), 4000, Zxid(last), known);
+            assert_eq!(first.0 >> 56, 1);
+            given.push((first, first.0 + 100_000));
+        }
+        given.sort_unstable();
+        for pair in given.windows(2) {
+            assert!(pair[0].1 < pair[1].0.0, "{} is given twice", pair[1].0);
+        }
     }
 }

@@ -8,10 +8,14 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mixed"))
+from ensemble import JAVA, Ensemble  # noqa: E402
+
 oxkeeper, server, directory = sys.argv[1:4]
 SECONDS = 60
 # How many znodes take long enough to be seen.
 COUNT = 20000
+JAVA_COUNT = 10000
 
 
 class Terminal:
@@ -156,6 +160,18 @@ def live_view():
     terminal.end()
 
 
+def export_of(count):
+    """A file to import: so many znodes below their root."""
+    acl = [{"id": "anyone", "perms": "cdrwa", "scheme": "world"}]
+    exported = os.path.join(directory, f"export-{count}")
+    with open(exported, "w", encoding="utf-8") as file:
+        lines = [{"format": "oxkeeper-export", "version": 1, "root": "/big"}, {"path": "", "data": "", "acl": acl}]
+        lines += [{"path": f"/{number}", "data": "x" * 100, "acl": acl} for number in range(count)]
+        lines.append({"znodes": count + 1})
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    return exported
+
+
 def ensemble():
     """Three servers of ours whose leader is killed while a command draws its progress, and while a line is typed."""
     dev = subprocess.Popen([oxkeeper, "dev", "--json", "--servers", "3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -171,14 +187,7 @@ def ensemble():
     def leader():
         return next(one["id"] for one in ask("wait")["servers"] if one["state"] == "leading")
 
-    acl = [{"id": "anyone", "perms": "cdrwa", "scheme": "world"}]
-    exported = os.path.join(directory, "big")
-    with open(exported, "w", encoding="utf-8") as file:
-        lines = [{"format": "oxkeeper-export", "version": 1, "root": "/big"}, {"path": "", "data": "", "acl": acl}]
-        lines += [{"path": f"/{number}", "data": "x" * 100, "acl": acl} for number in range(COUNT)]
-        lines.append({"znodes": COUNT + 1})
-        file.writelines(json.dumps(line) + "\n" for line in lines)
-
+    exported = export_of(COUNT)
     terminal = Terminal(oxkeeper, "shell", "-server", servers)
     terminal.wait("(CONNECTED) 0]|")
     terminal.keys(f"import -k {exported} /big", "Enter")
@@ -235,6 +244,39 @@ def ensemble():
     dev.wait(timeout=SECONDS)
 
 
+def java_ensemble():
+    """Three servers of Java's whose leader is killed with SIGKILL while a command draws its progress, twice."""
+    with Ensemble(os.path.join(directory, "java"), dict.fromkeys((1, 2, 3), JAVA), os.environ["ZK_VERSION"]) as servers:
+        servers.start()
+        view = Terminal(oxkeeper, "status", "-server", servers.hosts, "--watch", "-interval", "0.2")
+        view.wait("3 of 3 servers serve, the leader is")
+        terminal = Terminal(oxkeeper, "shell", "-server", servers.hosts)
+        terminal.wait("(CONNECTED) 0]|")
+        terminal.keys("create -e /mine", "Enter", "addWatch /seen", "Enter", "get -w /mine", "Enter")
+        terminal.wait("(CONNECTED) 3]|")
+        terminal.keys(f"import -k {export_of(JAVA_COUNT)} /big", "Enter")
+        terminal.wait("] ", "read bytes")
+        killed = servers.leader()
+        killed.kill()
+        terminal.wait("imported ", "(CONNECTED) 4]|")
+        view.wait("no answer: Connection refused", "2 of 3 servers serve, the leader is")
+        terminal.keys("getAllChildrenNumber /bi", "Tab", "Enter")
+        terminal.wait(f"\n{JAVA_COUNT}\n", "(CONNECTED) 5]|")
+        killed.start()
+        servers.await_serving(killed)
+        terminal.keys("deleteall /big -b 10", "Enter")
+        terminal.wait("] ", "deleted")
+        servers.leader().kill()
+        terminal.wait("(CONNECTED) 6]|")
+        terminal.keys("getEphemerals", "Enter", "ls /", "Enter")
+        terminal.wait("\n[/mine]\n", "\n[mine, zookeeper]\n", "(CONNECTED) 8]|")
+        # What was watched before the first kill is watched still.
+        terminal.keys("create /seen", "Enter", "set /mine x", "Enter")
+        terminal.wait("type:NodeCreated path:/seen ", "type:NodeDataChanged path:/mine ", "(CONNECTED) 10]|")
+        terminal.end()
+        view.end()
+
+
 first = Terminal(oxkeeper, "shell", "-server", server)
 typing(first)
 events(first)
@@ -244,4 +286,5 @@ first.end()
 colours()
 live_view()
 ensemble()
+java_ensemble()
 print("shell: right in a terminal")

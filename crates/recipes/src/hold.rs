@@ -271,6 +271,21 @@ pub(crate) async fn release_last(hold: Arc<Hold>) -> Result<()> {
     }
 }
 
+/// Waits until one of these is revoked; for ever, when there are none.
+pub(crate) async fn any_revoked(holds: impl Iterator<Item = &Hold>) -> Revoked {
+    let mut all: Vec<_> = holds.map(|hold| Box::pin(hold.revoked())).collect();
+    poll_fn(|context| {
+        let ready = all
+            .iter_mut()
+            .find_map(|revoked| match revoked.as_mut().poll(context) {
+                Poll::Ready(reason) => Some(reason),
+                Poll::Pending => None,
+            });
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
 /// Polls a future for as long as what it needs is held.
 ///
 /// `check` knows by the clock too: the task that tells of a revocation may not have run yet when this one does.

@@ -1,13 +1,12 @@
 //! Several locks as one.
 
-use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::future::Future;
 use std::time::Duration;
 
 use zookeeper_client::{CheckWriter, Error as ClientError, MultiWriteResult};
 
 use crate::error::{Error, Result};
-use crate::hold::{Hold, run_while, write_while};
+use crate::hold::{Hold, any_revoked, run_while, write_while};
 use crate::{InterProcessMutex, MutexGuard, Revoked, Session};
 
 /// All of several [`InterProcessMutex`]es, or none.
@@ -114,21 +113,7 @@ impl MultiGuard {
 
     /// Waits until one of them is revoked.
     pub async fn revoked(&self) -> Revoked {
-        let mut all: Vec<_> = self
-            .guards
-            .iter()
-            .map(|guard| Box::pin(guard.revoked()))
-            .collect();
-        poll_fn(|context| {
-            let ready = all
-                .iter_mut()
-                .find_map(|revoked| match revoked.as_mut().poll(context) {
-                    Poll::Ready(reason) => Some(reason),
-                    Poll::Pending => None,
-                });
-            ready.map_or(Poll::Pending, Poll::Ready)
-        })
-        .await
+        any_revoked(self.guards.iter().map(|guard| &**guard)).await
     }
 
     /// As [`Hold::run`], as long as all are held.

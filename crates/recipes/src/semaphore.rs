@@ -7,7 +7,7 @@ use zookeeper_client::{CreateMode, Error as ClientError};
 
 use crate::contend::{Place, Queue, in_order};
 use crate::error::{Error, Result};
-use crate::hold::Hold;
+use crate::hold::{Hold, any_revoked, run_while};
 use crate::mutex;
 use crate::znode::{create_protected, join, retry, split};
 use crate::{Session, sequence};
@@ -109,9 +109,12 @@ impl InterProcessSemaphore {
         };
         let mut leases: Vec<Lease> = Vec::new();
         while leases.len() < count {
-            leases.push(self.lease().await?);
-            leases.iter().try_for_each(|lease| lease.check())?;
+            let check = || leases.iter().try_for_each(|lease| lease.check());
+            let revoked = any_revoked(leases.iter().map(|lease| &lease.hold));
+            let next = run_while(check, revoked, self.lease()).await??;
+            leases.push(next);
         }
+        leases.iter().try_for_each(|lease| lease.check())?;
         Ok(leases)
     }
 

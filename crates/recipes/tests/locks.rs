@@ -223,6 +223,30 @@ async fn two_who_want_several_leases_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn who_waits_for_more_leases_hears_at_once_that_it_has_lost_one() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let other = server.session().await;
+    let held = InterProcessSemaphore::new(&other, "/s", 2).unwrap();
+    let held = within("a lease", held.acquire()).await.unwrap();
+    let session = proxy.session(Duration::from_secs(10)).await;
+    let semaphore = InterProcessSemaphore::new(&session, "/s", 2).unwrap();
+    let waiting = tokio::spawn(async move { semaphore.acquire_many(2).await });
+    eventually("it has one, and waits for the other", async || {
+        children(&other, "/s/leases").await.len() == 3
+    })
+    .await;
+    proxy.disconnect_clients();
+    let waited = within("it hears", waiting).await.unwrap();
+    assert_eq!(waited.err(), Some(Error::Revoked(Revoked::Suspended)));
+    eventually("nothing of it is left", async || {
+        children(&other, "/s/leases").await.len() == 1 && children(&other, "/s/locks").await.is_empty()
+    })
+    .await;
+    assert!(held.is_held());
+}
+
+#[tokio::test]
 async fn a_semaphore_mutex_is_not_reentrant() {
     let server = Server::start();
     let session = server.session().await;

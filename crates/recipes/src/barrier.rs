@@ -111,7 +111,8 @@ const READY: &str = "ready";
 ///
 /// **Failure.** Who loses its session is no longer inside: its `enter` or `leave` fails, and the others go on
 /// waiting for another one, or without it. Dropping the future of `enter`, or [`Entered`], goes out in the
-/// background without waiting for the others.
+/// background without waiting for the others. It is [`Entered::leave`] that makes the path ready for the next round:
+/// when nobody of a round gets to the end of it, `{path}/ready` stays, and with it the barrier is open.
 ///
 /// **Layout**: an ephemeral `{path}/{uuid}` for each, and `{path}/ready`, as Curator's `DistributedDoubleBarrier`.
 /// As there, one path is for one round at a time: who comes before the last of the last round has left goes in at
@@ -169,21 +170,25 @@ impl DoubleBarrier {
             is_gone: false,
         };
         loop {
+            let own_watcher = match retry(|| client.get_and_watch_data(&own)).await {
+                Ok((_, _, watcher)) => watcher,
+                Err(ClientError::NoNode) => return Err(Revoked::Deleted.into()),
+                Err(error) => return Err(error.into()),
+            };
             // Watched before the others are counted; and who is the last sees all that came before it, so that
             // nobody needs to be woken but by this.
             let (stat, watcher) = retry(|| client.check_and_watch_stat(&ready)).await?;
             if stat.is_some() {
                 return Ok(entered);
             }
-            let members = self.inside().await?;
-            if !members.contains(&entered.name) {
-                return Err(Revoked::Deleted.into());
-            }
-            if members.len() >= self.members {
+            if self.inside().await?.len() >= self.members {
                 store::create(session, &ready, b"").await?;
                 return Ok(entered);
             }
-            watcher.changed().await;
+            tokio::select! {
+                _ = watcher.changed() => {}
+                _ = own_watcher.changed() => {}
+            }
         }
     }
 

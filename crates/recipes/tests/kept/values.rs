@@ -360,6 +360,21 @@ async fn members_of_a_double_barrier_begin_and_end_together() {
 }
 
 #[tokio::test]
+async fn who_waits_in_a_double_barrier_hears_that_it_is_inside_no_more() {
+    let server = Server::start();
+    let (session, other) = (server.session().await, server.session().await);
+    let barrier = DoubleBarrier::new(&session, "/rounds/1", 2).unwrap();
+    let waiting = tokio::spawn(async move { barrier.enter().await });
+    eventually("it waits", async || server.watches() > 0).await;
+    let member = children(&other, "/rounds/1").await.remove(0);
+    let deleted = other.client().delete(&format!("/rounds/1/{member}"), None).await;
+    deleted.unwrap();
+    let waited = within("it hears", waiting).await.unwrap();
+    assert_eq!(waited.err(), Some(Error::Revoked(Revoked::Deleted)));
+    eventually("and leaves no watch", async || server.watches() == 0).await;
+}
+
+#[tokio::test]
 async fn an_item_is_taken_in_order_and_again_when_its_consumer_dies_or_lets_go() {
     let server = Server::start();
     let (one, two) = (keeper(server.address()).await, keeper(server.address()).await);

@@ -176,7 +176,8 @@ impl<T: Send + Sync + 'static> Config<T> {
         }
     }
 
-    /// Waits until the problem is one that the condition holds for; `None` is no problem.
+    /// Waits until the problem is one that the condition holds for; `None` is no problem. Once it is watched no longer,
+    /// it gives that, [`ConfigProblem::Unwatched`], whatever the condition says.
     ///
     /// For a program that reports that a new value was refused.
     pub async fn problem_that(
@@ -186,7 +187,8 @@ impl<T: Send + Sync + 'static> Config<T> {
         let mut view = self.view.clone();
         // The task tells that it ends.
         let found = view.wait_for(|view| holds(view.problem.as_ref())).await;
-        found.ok().and_then(|view| view.problem.clone())
+        let problem = found.ok().map(|view| view.problem.clone());
+        problem.unwrap_or_else(|| self.problem())
     }
 
     /// Validates and writes a value; creates the znode where it is missing. With a version, only over that one.

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 use zookeeper_client::Error as ClientError;
 
-use crate::cache::{Cache, Node, Scope};
+use crate::cache::{Cache, CacheState, Node, Scope};
 use crate::error::{Error, Result};
 use crate::persistent_node::{PersistentNode, Setter, check_name};
 use crate::task::Task;
@@ -539,7 +539,11 @@ impl ServiceCache {
         let is_other = |now: &Option<Arc<Instances>>| now.as_ref().is_some_and(|now| now != than);
         match instances.wait_for(is_other).await.as_deref() {
             Ok(Some(instances)) => Ok(Arc::clone(instances)),
-            _ => Err(ClientError::ClientClosed.into()),
+            _ => Err(match self.cache.state() {
+                CacheState::Failed(error) => error,
+                // The runtime ends.
+                _ => ClientError::ClientClosed.into(),
+            }),
         }
     }
 

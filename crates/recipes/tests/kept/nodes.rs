@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use oxkeeper_recipes::{Config, ConfigProblem, Error, GroupMember, PersistentNode, Placement};
-use oxkeeper_testkit::OpCode;
+use oxkeeper_recipes::{Config, ConfigProblem, Discovery, Error, GroupMember, PersistentNode, Placement};
+use oxkeeper_testkit::{Fault, OpCode};
 use zookeeper_client::Error as ClientError;
 
 use crate::support::{Break, PERSISTENT, Proxy, Server, children, eventually, within};
@@ -87,6 +87,28 @@ async fn a_configuration_follows_over_cuts_and_sessions_and_starts_with_its_defa
     expire(&server, &keeper).await;
     writer.client().set_data("/rate", b"9", None).await.unwrap();
     eventually("it follows again", async || config.get().unwrap().value == 9).await;
+}
+
+#[tokio::test]
+async fn what_can_be_watched_no_longer_says_why() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    proxy.fault_always(|frame| frame.is_request(OpCode::AddWatch), Fault::CutBefore);
+    let lost = Error::Client(ClientError::ConnectionLoss);
+    let config = Config::with_default(&keeper, "/rate", 7, number).unwrap();
+    let bad = config.problem_that(|problem| matches!(problem, Some(ConfigProblem::Invalid { .. })));
+    assert_eq!(
+        within("it ends", bad).await,
+        Some(ConfigProblem::Unwatched(lost.clone()))
+    );
+    let cache = Discovery::new(&keeper, "/services")
+        .unwrap()
+        .cache("web")
+        .unwrap();
+    let known = cache.instances();
+    let others = within("it ends", cache.instances_other_than(&known)).await;
+    assert_eq!(others.err(), Some(lost));
 }
 
 #[tokio::test]

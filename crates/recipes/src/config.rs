@@ -192,6 +192,7 @@ impl<T: Send + Sync + 'static> Config<T> {
     }
 
     /// Validates and writes a value; creates the znode where it is missing. With a version, only over that one.
+    /// Without one it is written again when the reply was lost, also over what somebody else wrote in between.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the validation refuses it. [`ClientError::BadVersion`] when the znode has another

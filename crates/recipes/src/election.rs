@@ -188,7 +188,8 @@ impl LeaderLatch {
         participants(&self.keeper.live_session().await, &self.queue).await
     }
 
-    /// Leaves the election. A leader's znode is gone then; that of one who waited goes in the background.
+    /// Leaves the election. A leader's znode is gone then, unless somebody still has the leadership; that of one who
+    /// waited goes in the background.
     ///
     /// # Errors
     /// As [`Hold::release`], and those that ended the election before.

@@ -31,7 +31,8 @@ const END: u8 = 2;
 ///
 /// **Failure.** Lost connections are survived. When the session of a consumer is lost, its items are revoked, as a
 /// [`Hold`]; a `take` that waits for an item and a put that waits for room go on with the next session. With a
-/// session lost in the middle of a put, the put fails, and may be done or not. A dropped `take` takes nothing; a dropped put is done or not.
+/// session lost in the middle of a put, the put fails, and may be done or not. A dropped `take` takes nothing; a
+/// dropped put is done or not.
 ///
 /// **Cost.** The names of all items are read whenever something comes or goes while a consumer waits, by all
 /// consumers: ZooKeeper is no good place for queues of many thousands. [`bounded`](DistributedQueue::bounded)

@@ -223,8 +223,9 @@ async fn try_set(session: &Session, path: &str, version: i32, value: &[u8]) -> R
 ///
 /// **Guarantee.** Each change happens once, though connections and replies are lost, and none is lost to another:
 /// but for [`set`](AtomicLong::set), each is a write over the version that was read. What leaves it as it is, as a
-/// [`compare_and_set`](AtomicLong::compare_and_set) that says no, has seen what was written before. Under contention it is tried again after a pause; after ten
-/// times, when there is a lock ([`AtomicLong::with_lock`]), under that, so that those who have one take turns.
+/// [`compare_and_set`](AtomicLong::compare_and_set) that says no, has seen what was written before. Under contention
+/// it is tried again after a pause; after ten times, when there is a lock ([`AtomicLong::with_lock`]), under that, so
+/// that those who have one take turns.
 ///
 /// **Failure.** Lost connections are survived. With a session lost in the middle of a change, the change fails, and
 /// may be done or not. A dropped future leaves it done or not.

@@ -42,8 +42,20 @@ pub(crate) struct LinkContext {
     pub(crate) disk: Arc<DiskQueueFill>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) storage: Storage,
-    /// The most data of one packet.
+    /// The most data of one packet of a learner.
     pub(crate) packet_bytes_max: usize,
+}
+
+impl LinkContext {
+    /// The most data of one packet. The txns of a leader may be longer than any request: the end of a session names its
+    /// ephemerals. Who did not take such a proposal could follow no leader any more, as whoever leads has it in its
+    /// log; so all is taken that can be read from a log.
+    fn data_bytes_max(&self, remote: Sender) -> usize {
+        match remote {
+            Sender::Learner => self.packet_bytes_max,
+            Sender::Leader => (self.storage.limits().entry_bytes_max as usize).max(self.packet_bytes_max),
+        }
+    }
 }
 
 /// Tells the core of a new link by `event`, then serves it. `place` is given back when the link has ended.
@@ -255,8 +267,9 @@ fn decode(id: LinkId, input: &[u8], remote: Sender, context: &LinkContext) -> Re
         used: 0,
         snapshot: None,
     };
+    let data_bytes_max = context.data_bytes_max(remote);
     while let Some((packet, length)) =
-        QuorumPacket::decode(&input[decoded.used..], context.packet_bytes_max).map_err(malformed)?
+        QuorumPacket::decode(&input[decoded.used..], data_bytes_max).map_err(malformed)?
     {
         decoded.used += length;
         let Some(message) = decode_message(&packet, remote).map_err(malformed)? else {

@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use oxkeeper_testkit::{Ensemble, Server, Standing};
+use oxkeeper_testkit::{Client, CreateMode, Ensemble, Server, Standing};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -151,4 +151,26 @@ fn a_leader_that_is_to_serve_no_clients_serves_none() {
     wait_for_modes(&ensemble, &[(3 - leader, "follower"), (leader, "not serving")]);
     assert_eq!(ensemble.server(leader).standing(), Some(Standing::Leading));
     assert_eq!(ask(ensemble.server(leader), "isro"), "null");
+}
+
+/// Its closeSession names them all, and is longer than any request (ZOOKEEPER-4306, which stops Java's ensembles for
+/// good: no follower takes the proposal, and whoever leads next has it in its log).
+#[test]
+fn the_end_of_a_session_with_very_many_ephemerals_stops_nobody() {
+    let ensemble = Ensemble::start(3).unwrap();
+    let leader = ensemble.wait_for_leader().unwrap();
+    let address = |id| ensemble.server(id).address();
+    let mut owner = Client::connect(address(leader), 10_000).unwrap();
+    let long = "e".repeat(100_000);
+    for n in 0..30 {
+        let path = format!("/{long}{n}");
+        owner.create(&path, b"", CreateMode::Ephemeral).unwrap();
+    }
+    owner.close().unwrap();
+    for id in ensemble.ids() {
+        let mut client = Client::connect(address(id), 10_000).unwrap();
+        client.sync("/").unwrap();
+        assert_eq!(client.children("/", false).unwrap().0, ["zookeeper"]);
+    }
+    assert_eq!(ensemble.leader(), Some(leader));
 }

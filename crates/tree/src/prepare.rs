@@ -19,6 +19,10 @@ use crate::quota::{LIMITS_NAME, QuotaExceeded, QuotaText, STATS_NAME, quota_targ
 use crate::settings::TreeSettings;
 use crate::tree::Tree;
 
+/// How long a list of the ephemerals that end with their session may be, in bytes as it is logged. Without a longer one
+/// the txn means the same, and can be read again: no log takes a txn of more than 64 MiB.
+const CLOSED_EPHEMERALS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Who asks, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
@@ -428,8 +432,10 @@ impl Preparation<'_> {
             let parent = parent.unwrap_or_else(|_| unreachable!("the parent of {path} does not exist"));
             self.put_deleted(parent_path, parent, path, record.digest);
         }
+        let bytes: usize = paths.iter().map(|path| path.len() + 4).sum();
+        let is_listed = self.settings.close_session_txn && bytes <= CLOSED_EPHEMERALS_BYTES_MAX;
         Txn::CloseSession {
-            ephemerals: self.settings.close_session_txn.then_some(paths),
+            ephemerals: is_listed.then_some(paths),
         }
     }
 }

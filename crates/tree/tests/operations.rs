@@ -503,6 +503,22 @@ fn closing_without_a_list_deletes_what_the_tree_knows() {
     assert_eq!(world.tree.znode_count(), 5);
 }
 
+/// Otherwise the end of a session with very many ephemerals would be a txn that no log gives back.
+#[test]
+fn a_very_long_list_of_ephemerals_is_left_out() {
+    let mut world = world();
+    let long = "e".repeat(1 << 20);
+    for n in 0..16 {
+        world.ok(create(&format!("/{long}{n}"), Ephemeral));
+    }
+    assert_eq!(
+        world.prepare(SESSION, WriteRequest::CloseSession).txn,
+        Txn::CloseSession { ephemerals: None }
+    );
+    world.apply_one();
+    assert_eq!(world.tree.ephemerals_count(), 0);
+}
+
 #[test]
 fn a_multi_sees_its_own_changes_and_fails_as_a_whole() {
     let mut world = world();

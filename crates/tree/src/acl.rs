@@ -81,12 +81,18 @@ pub fn check_permission(acl: &[Acl], wanted: Permissions, ids: &[Id], settings: 
 }
 
 /// The list to be stored for a list as given by a connection with the identities `ids`: without exact duplicates,
-/// and with `auth` replaced by the proven identities.
+/// and with `auth` replaced by the proven identities. Of `auth_bytes_left` is taken what they have, in bytes as they are
+/// logged.
 ///
 /// # Errors
 /// [`ErrorCode::InvalidAcl`] when nothing is given, an entry has a scheme that does not exist or an id that it
-/// does not allow, or `auth` stands for nobody.
-pub(crate) fn fix_acl(given: Vec<Acl>, ids: &[Id], settings: &TreeSettings) -> Result<Vec<Acl>, ErrorCode> {
+/// does not allow, `auth` stands for nobody, or it stands for more than `auth_bytes_left`.
+pub(crate) fn fix_acl(
+    given: Vec<Acl>,
+    ids: &[Id],
+    auth_bytes_left: &mut usize,
+    settings: &TreeSettings,
+) -> Result<Vec<Acl>, ErrorCode> {
     if given.is_empty() {
         return Err(ErrorCode::InvalidAcl);
     }
@@ -113,10 +119,15 @@ pub(crate) fn fix_acl(given: Vec<Acl>, ids: &[Id], settings: &TreeSettings) -> R
             let proven = ids
                 .iter()
                 .filter(|id| Scheme::of(&id.scheme, settings).is_some_and(Scheme::is_authenticated));
-            fixed.extend(proven.map(|id| Acl {
-                permissions: entry.permissions,
-                id: id.clone(),
-            }));
+            for id in proven {
+                // Permissions, and two strings with their lengths.
+                let bytes = 12 + id.scheme.len() + id.id.len();
+                *auth_bytes_left = auth_bytes_left.checked_sub(bytes).ok_or(ErrorCode::InvalidAcl)?;
+                fixed.push(Acl {
+                    permissions: entry.permissions,
+                    id: id.clone(),
+                });
+            }
             if fixed.len() == before {
                 return Err(ErrorCode::InvalidAcl);
             }
@@ -499,11 +510,11 @@ mod tests {
             ("x509", "FOO=a", false),
             ("x509", "CN=\"a", false),
         ] {
-            let fixed = fix_acl(vec![acl(1, scheme, id)], &[], &all_schemes());
+            let fixed = fix_acl(vec![acl(1, scheme, id)], &[], &mut 0, &all_schemes());
             assert_eq!(fixed.is_ok(), valid, "{scheme}:{id}");
         }
         for (scheme, id) in [("sasl", "bob"), ("x509", "CN=a")] {
-            let fixed = fix_acl(vec![acl(1, scheme, id)], &[], &TreeSettings::default());
+            let fixed = fix_acl(vec![acl(1, scheme, id)], &[], &mut 0, &TreeSettings::default());
             assert_eq!(fixed, Err(ErrorCode::InvalidAcl), "{scheme} is not configured");
         }
     }
@@ -523,7 +534,7 @@ mod tests {
             acl(1, "world", "anyone"),
             acl(1, "digest", "u:h"),
         ];
-        let fixed = fix_acl(given, &ids, &settings).unwrap();
+        let fixed = fix_acl(given, &ids, &mut 1000, &settings).unwrap();
         assert_eq!(
             fixed,
             [
@@ -535,12 +546,18 @@ mod tests {
             ]
         );
         assert_eq!(
-            fix_acl(vec![acl(1, "auth", "")], &ids[..1], &settings),
+            fix_acl(vec![acl(1, "auth", "")], &ids[..1], &mut 1000, &settings),
             Err(ErrorCode::InvalidAcl)
         );
         let many: Vec<Acl> = (0..40).map(|n| acl(n % 20, "world", "anyone")).collect();
-        assert_eq!(fix_acl(many.clone(), &ids, &settings), Ok(many[..20].to_vec()));
-        assert_eq!(fix_acl(vec![], &ids, &settings), Err(ErrorCode::InvalidAcl));
+        assert_eq!(
+            fix_acl(many.clone(), &ids, &mut 0, &settings),
+            Ok(many[..20].to_vec())
+        );
+        assert_eq!(
+            fix_acl(vec![], &ids, &mut 0, &settings),
+            Err(ErrorCode::InvalidAcl)
+        );
     }
 
     #[test]

@@ -23,6 +23,11 @@ use crate::tree::Tree;
 /// the txn means the same, and can be read again: no log takes a txn of more than 64 MiB.
 const CLOSED_EPHEMERALS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What `auth` may stand for in all ACLs of one request, in bytes as they are logged. A connection may have shown long
+/// identities, and a multi name them many times: without a limit a small request would become a txn that no log gives
+/// back. A request that exceeds it fails with [`ErrorCode::InvalidAcl`].
+const AUTH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Who asks, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller<'a> {
@@ -82,6 +87,7 @@ impl Tree {
             caller,
             zxid,
             quota_exceeded: Vec::new(),
+            auth_bytes_left: AUTH_BYTES_MAX,
         };
         let txn = match request {
             WriteRequest::Multi(parts) => preparation.multi(parts),
@@ -112,6 +118,8 @@ struct Preparation<'a> {
     caller: &'a Caller<'a>,
     zxid: Zxid,
     quota_exceeded: Vec<QuotaExceeded>,
+    /// What is left of [`AUTH_BYTES_MAX`].
+    auth_bytes_left: usize,
 }
 
 impl Preparation<'_> {
@@ -225,7 +233,7 @@ impl Preparation<'_> {
             .rfind('/')
             .filter(|_| !path.contains('\0'))
             .ok_or(ErrorCode::BadArguments)?;
-        let acl = fix_acl(acl, self.caller.ids, self.settings)?;
+        let acl = fix_acl(acl, self.caller.ids, &mut self.auth_bytes_left, self.settings)?;
         let parent_path = if parent_end == 0 {
             "/".to_owned()
         } else {
@@ -371,7 +379,7 @@ impl Preparation<'_> {
     fn set_acl(&mut self, path: String, acl: Vec<Acl>, version: i32) -> Result<Txn, ErrorCode> {
         self.caller.session_check?;
         validate_path(&path).map_err(|_| ErrorCode::BadArguments)?;
-        let acl = fix_acl(acl, self.caller.ids, self.settings)?;
+        let acl = fix_acl(acl, self.caller.ids, &mut self.auth_bytes_left, self.settings)?;
         let mut record = self.record(&path)?;
         self.check_permission(&record, Permissions::ADMIN)?;
         let version = next_version(record.stat.aversion, version)?;

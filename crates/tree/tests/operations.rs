@@ -425,6 +425,22 @@ fn null_data_is_not_empty_data() {
     assert_eq!(world.tree.znode("/n").unwrap().data(), None);
 }
 
+/// Otherwise a request of some hundred bytes could become a txn that no log gives back.
+#[test]
+fn auth_stands_for_a_bounded_number_of_bytes_in_one_request() {
+    let mut world = world();
+    let long = "u".repeat(1_000_000);
+    world.ids.push(Id::new("digest", &format!("{long}:h")));
+    let create = |n: usize| create_with(&format!("/n{n}"), b"", vec![acl(31, "auth", "")]);
+    assert_eq!(world.multi((0..4).map(create).collect()), [0; 4]);
+    let too_many = world.multi((4..9).map(create).collect());
+    let (failed, after) = (InvalidAcl.code(), 0);
+    assert_eq!(too_many, [after, after, after, after, failed]);
+    assert!(world.tree.znode("/n4").is_none(), "it fails as a whole");
+    let every_right = (1..=5).map(|rights| acl(rights, "auth", "")).collect();
+    assert_eq!(world.err(create_with("/m", b"", every_right)), InvalidAcl);
+}
+
 #[test]
 fn permissions_are_those_of_the_right_znode() {
     let mut world = world();

@@ -220,11 +220,23 @@ impl Client {
         self.identities.lock().clone()
     }
 
-    pub(crate) fn add_identity(&self, id: Id) {
+    /// Adds identities that the connection has shown. False, and nothing is added, when all together would be longer
+    /// than `bytes_max`: they go to the leader with every request.
+    pub(crate) fn add_identities(&self, ids: Vec<Id>, bytes_max: usize) -> bool {
         let mut identities = self.identities.lock();
-        if !identities.contains(&id) {
-            *identities = identities.iter().cloned().chain([id]).collect();
+        let mut all = identities.to_vec();
+        for id in ids {
+            if !all.contains(&id) {
+                all.push(id);
+            }
         }
+        // Each is two strings with their lengths.
+        let bytes: usize = all.iter().map(|id| 8 + id.scheme.len() + id.id.len()).sum();
+        let fits = bytes <= bytes_max;
+        if fits && all.len() > identities.len() {
+            *identities = all.into();
+        }
+        fits
     }
 
     /// The session of the connection and its timeout in ms, once there is one.

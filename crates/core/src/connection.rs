@@ -478,18 +478,18 @@ impl Connection {
         match request {
             Request::Auth { scheme, data } => {
                 let address = Id::new("ip", &self.client.peer.ip().to_canonical().to_string());
-                let added = authenticate(scheme.as_deref(), data, &address, &self.shared.settings.auth);
+                let settings = &self.shared.settings;
+                let bytes_max = settings.limits.request_bytes_max;
+                let is_added = authenticate(scheme.as_deref(), data, &address, &settings.auth)
+                    .is_some_and(|ids| self.client.add_identities(ids, bytes_max));
                 tally.sent += 1;
-                match added {
-                    Some(ids) => {
-                        for id in ids {
-                            self.client.add_identity(id);
-                        }
+                match is_added {
+                    true => {
                         self.identities = self.client.identities();
                         wire::reply_header(out, xid, Zxid::ZERO, 0);
                         Verdict::Open
                     }
-                    None => {
+                    false => {
                         self.shared.stats.auth_failed.fetch_add(1, Relaxed);
                         wire::reply_header(out, xid, Zxid::ZERO, ErrorCode::AuthFailed.code());
                         Verdict::Close(CloseReason::AuthFailed)

@@ -73,7 +73,8 @@ pub enum DigestAlgorithm {
 /// Bounds (B1). Each says what happens when it is reached.
 #[derive(Clone, Debug)]
 pub struct LimitSettings {
-    /// The longest request, bytes (`jute.maxbuffer`). A longer one closes its connection.
+    /// The longest request, bytes (`jute.maxbuffer`). A longer one closes its connection. So does an authentication
+    /// that makes the identities of a connection longer than this, all together.
     pub request_bytes_max: usize,
     /// Requests in work in the whole server (`globalOutstandingLimit`). While there are more, a connection that has
     /// one of its own in work is not read.

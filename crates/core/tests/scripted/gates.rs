@@ -105,6 +105,35 @@ fn failed_authentication_closes_the_connection_and_not_the_session() {
     );
 }
 
+/// A learner sends the identities to its leader with each request, who takes no packet of any length.
+#[test]
+fn the_identities_of_a_connection_are_no_longer_than_a_request() {
+    let mut settings = settings();
+    settings.limits.request_bytes_max = 4096;
+    let mut sim = Sim::with(settings, 1);
+    let a = sim.open();
+    for n in 1..=5 {
+        // Again and again the same one is one.
+        for _ in 0..2 {
+            let data = [&[b'u'; 900][..], format!("{n}:p").as_bytes()].concat();
+            sim.ask(
+                a,
+                &Request::Auth {
+                    scheme: Some("digest".into()),
+                    data: Some(&data),
+                },
+            );
+            if n == 5 {
+                break;
+            }
+        }
+    }
+    sim.settle();
+    let codes: Vec<i32> = sim.take(a).iter().map(|frame| header(frame).2).collect();
+    assert_eq!(codes, [0, 0, 0, 0, 0, 0, 0, 0, -115]);
+    sim.assert_closed(a, &CloseReason::AuthFailed);
+}
+
 #[test]
 fn where_authentication_is_enforced_nothing_else_is_possible_before_it() {
     let mut settings = settings();

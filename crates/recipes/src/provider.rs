@@ -44,7 +44,8 @@ impl fmt::Debug for Balance {
 pub struct DownPolicy {
     /// After so many errors; 2 by default.
     pub errors: u32,
-    /// That were told within this time; and for how long. 30 seconds by default.
+    /// Each of which was told within this time of the one before; and for how long after the last. 30 seconds by
+    /// default.
     pub time: Duration,
 }
 
@@ -62,12 +63,12 @@ impl Default for DownPolicy {
 pub struct ServiceProvider {
     cache: ServiceCache,
     balance: Balance,
-    down: DownPolicy,
     choosing: Arc<Mutex<Choosing>>,
 }
 
 #[derive(Debug, Default)]
 struct Choosing {
+    down: DownPolicy,
     /// The id chosen last.
     last: Option<String>,
     outstanding: HashMap<String, usize>,
@@ -77,7 +78,16 @@ struct Choosing {
 #[derive(Debug)]
 struct Errors {
     count: u32,
-    since: Instant,
+    /// When the last one was told.
+    last: Instant,
+}
+
+impl Choosing {
+    /// Those whose time is over.
+    fn forget_errors(&mut self) {
+        let time = self.down.time;
+        self.errors.retain(|_, errors| errors.last.elapsed() < time);
+    }
 }
 
 /// To read and write; nothing that is done under the lock panics, so it is never poisoned.
@@ -90,15 +100,14 @@ impl ServiceProvider {
         ServiceProvider {
             cache,
             balance,
-            down: DownPolicy::default(),
             choosing: Arc::default(),
         }
     }
 
     /// The same with another policy for errors.
     #[must_use]
-    pub fn with_down_policy(mut self, down: DownPolicy) -> ServiceProvider {
-        self.down = down;
+    pub fn with_down_policy(self, down: DownPolicy) -> ServiceProvider {
+        lock(&self.choosing).down = down;
         self
     }
 
@@ -129,13 +138,11 @@ impl ServiceProvider {
             _ => vec![1; enabled.len()],
         };
         let mut choosing = lock(&self.choosing);
-        choosing
-            .errors
-            .retain(|_, errors| errors.since.elapsed() < self.down.time);
+        choosing.forget_errors();
         let candidates: Vec<usize> = (0..enabled.len()).filter(|index| weights[*index] > 0).collect();
         let is_up = |index: &usize| {
             let errors = choosing.errors.get(enabled[*index].0);
-            errors.is_none_or(|errors| errors.count < self.down.errors)
+            errors.is_none_or(|errors| errors.count < choosing.down.errors)
         };
         let up: Vec<usize> = candidates.iter().copied().filter(is_up).collect();
         let candidates = if up.is_empty() { candidates } else { up };
@@ -222,12 +229,12 @@ impl Picked {
     /// Tells that it did not work, and lets go of it; see [`DownPolicy`].
     pub fn failed(self) {
         let mut choosing = lock(&self.choosing);
-        let errors = choosing.errors.entry(self.id.clone()).or_insert_with(|| Errors {
-            count: 0,
-            since: Instant::now(),
-        });
+        choosing.forget_errors();
+        let last = Instant::now();
+        let errors = choosing.errors.entry(self.id.clone());
+        let errors = errors.or_insert(Errors { count: 0, last });
         errors.count = errors.count.saturating_add(1);
-        errors.since = Instant::now();
+        errors.last = last;
     }
 }
 

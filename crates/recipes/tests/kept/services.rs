@@ -340,6 +340,20 @@ async fn what_fails_is_left_out_for_a_while_and_what_is_no_instance_for_good() {
     fail(&forgets, "a");
     assert_eq!(shares(&forgets, 4), BTreeMap::from([("b".to_owned(), 4)]));
 
+    // Errors that are too far apart do not add up.
+    let short = Duration::from_millis(100);
+    let forgives = provider(&keeper, &["a", "b"], Balance::RoundRobin).await;
+    let forgives = forgives.with_down_policy(DownPolicy {
+        errors: 2,
+        time: short,
+    });
+    let mut picked: Vec<_> = (0..4).map(|_| forgives.pick().unwrap()).collect();
+    picked.retain(|picked| picked.id == "a");
+    picked.remove(0).failed();
+    tokio::time::sleep(short).await;
+    picked.remove(0).failed();
+    assert_eq!(shares(&forgives, 4).len(), 2);
+
     let provider = provider(&keeper, &["a", "b"], Balance::RoundRobin).await;
     for id in ["a", "b", "a"] {
         fail(&provider, id);

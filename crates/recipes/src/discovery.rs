@@ -440,7 +440,7 @@ impl Registration {
         self.node.placed().await.map(drop)
     }
 
-    /// Changes the instance; name and id stay. One that is withdrawn comes back changed.
+    /// Changes the instance; name, id and type stay. One that is withdrawn comes back changed.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -449,6 +449,7 @@ impl Registration {
         change(&mut changed);
         changed.name.clone_from(&self.instance.name);
         changed.id.clone_from(&self.instance.id);
+        changed.service_type = self.instance.service_type;
         let data = changed.to_json()?;
         self.instance = changed;
         Shown::change(&self.shown, |shown| shown.data = data);

@@ -71,7 +71,12 @@ async fn an_instance_is_found_while_it_is_registered_and_healthy() {
         discovery.instances("web").await.unwrap(),
         [registration.instance().clone()]
     );
-    registration.update(|instance| instance.port = Some(81)).unwrap();
+    let change = |instance: &mut ServiceInstance| {
+        instance.port = Some(81);
+        // It lives as long as its registration all the same.
+        instance.service_type = ServiceType::Permanent;
+    };
+    registration.update(change).unwrap();
     eventually("the update", async || {
         discovery
             .instance("web", "a")
@@ -80,6 +85,7 @@ async fn an_instance_is_found_while_it_is_registered_and_healthy() {
             .is_some_and(|instance| instance.port == Some(81))
     })
     .await;
+    assert_eq!(registration.instance().service_type, ServiceType::Dynamic);
 
     registration.set_healthy(false);
     eventually("it is withdrawn", async || {

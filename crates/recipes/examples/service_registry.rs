@@ -59,9 +59,10 @@ async fn ask(discovery: &Discovery, times: u32) -> Result<(), Box<dyn Error>> {
     provider.ready().await?;
     let mut answered = 0;
     while answered < times {
+        // Looked at before: who comes after this is waited for no more.
+        let known = provider.cache().instances();
         let Some(instance) = provider.pick() else {
             say("nobody serves; waiting");
-            let known = provider.cache().instances();
             provider.cache().instances_other_than(&known).await?;
             continue;
         };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use oxkeeper_testkit::{Ensemble, Server, ServerConfig, SessionId, Standing};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::{EXIT_INVALID, EXIT_UNEXPECTED, say};
@@ -75,7 +75,7 @@ enum Servers {
     Several(Ensemble),
 }
 
-/// Runs the servers until SIGINT, SIGTERM or `stop`, or until who wanted them is gone.
+/// Runs the servers until SIGINT, SIGTERM, SIGHUP or `stop`, or until who wanted them is gone.
 pub(crate) fn dev(arguments: &DevArguments) -> ExitCode {
     let (home, temporary) = match home(arguments.data.as_deref()) {
         Ok(home) => home,
@@ -126,8 +126,9 @@ fn home(given: Option<&Path>) -> io::Result<(PathBuf, Option<tempfile::TempDir>)
 async fn run(arguments: &DevArguments, home: &Path) -> Result<(), String> {
     let handlers =
         signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
-    let (mut interrupt, mut terminate) =
-        handlers.map_err(|error| format!("signals cannot be handled: {error}"))?;
+    let unhandled = |error| format!("signals cannot be handled: {error}");
+    let (mut interrupt, mut terminate) = handlers.map_err(unhandled)?;
+    let mut hangup = hangups().map_err(unhandled)?;
     let (ender, mut end) = unbounded_channel();
     if let Some(parent) = arguments.parent_pid {
         watch_parent(parent, ender.clone())?;
@@ -157,8 +158,27 @@ async fn run(arguments: &DevArguments, home: &Path) -> Result<(), String> {
         _ = end.recv() => {}
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        Some(()) = async { hangup.as_mut()?.recv().await } => {}
     }
     stop(&servers)
+}
+
+/// SIGHUPs, as when a terminal is closed; `None` when they are ignored, as those of `nohup` are.
+fn hangups() -> io::Result<Option<Signal>> {
+    match are_hangups_ignored() {
+        true => Ok(None),
+        false => signal(SignalKind::hangup()).map(Some),
+    }
+}
+
+/// Whether who started this process had it ignore SIGHUP. Without procfs this is not known; then the system does what it
+/// is to do.
+fn are_hangups_ignored() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Its first bit is that of signal 1, which is SIGHUP.
+    ignored.is_none_or(|mask| mask & 1 == 1)
 }
 
 /// Ends all servers. What they acknowledged is on disk.

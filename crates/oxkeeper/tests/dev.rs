@@ -24,10 +24,14 @@ struct Dev {
 
 impl Dev {
     fn start(arguments: &[&str], stdin: Stdio) -> Dev {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_oxkeeper"));
+        program.arg("dev").args(arguments);
+        Dev::run(program, stdin)
+    }
+
+    fn run(mut program: Command, stdin: Stdio) -> Dev {
         let temporary = tempfile::tempdir().expect("a directory");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_oxkeeper"))
-            .arg("dev")
-            .args(arguments)
+        let mut child = program
             .env_remove("OXKEEPER_LOG")
             .env("TMPDIR", temporary.path())
             .stdin(stdin)
@@ -265,6 +269,27 @@ fn a_program_that_ends_takes_its_servers_with_it() {
         &["--json", "--parent-pid", &parent.id().to_string()],
         Stdio::piped(),
     );
+    dev.expect_end();
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_the_servers_unless_that_is_ignored() {
+    let mut dev = Dev::start(&["--servers", "1", "--port", "0"], Stdio::null());
+    dev.wait_for("server 1 serves");
+    dev.signal("HUP");
+    dev.expect_end();
+
+    let mut program = Command::new("sh");
+    program
+        .args(["-c", "trap '' HUP; exec \"$0\" dev --json"])
+        .arg(env!("CARGO_BIN_EXE_oxkeeper"));
+    let mut dev = Dev::run(program, Stdio::piped());
+    dev.next_json();
+    dev.signal("HUP");
+    for _ in 0..100 {
+        dev.expect_ok("restart 1");
+    }
+    dev.expect_ok("stop");
     dev.expect_end();
 }
 

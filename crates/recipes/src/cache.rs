@@ -141,8 +141,9 @@ pub enum CacheState {
 /// decision that must not be is made by a write with a version.
 ///
 /// **Failure.** While the connection is lost it goes on to give what it knew last, and says [`CacheState::Stale`].
-/// When the part outgrows the [`CacheLimits`], or the server refuses a persistent watch (before ZooKeeper 3.6), it
-/// ends in [`CacheState::Failed`]. Znodes that the session may not read are left out.
+/// When the part outgrows the [`CacheLimits`], or the server refuses a persistent watch (before ZooKeeper 3.6) or ends
+/// the connection with each request, it ends in [`CacheState::Failed`]. Znodes that the session may not read are left
+/// out.
 ///
 /// **Cost.** One persistent watch; recursive, also for [`Scope::Children`], so the events of all that lies below
 /// pass through. Dropping the cache ends its task and removes the watch in the background.

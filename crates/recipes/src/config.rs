@@ -52,7 +52,8 @@ type Parse<T> = dyn Fn(&[u8]) -> Result<T, String> + Send + Sync;
 /// [`Config::set`] lets nobody write what this program would refuse to read.
 ///
 /// **Failure.** While the connection or the session is lost the last good value stays; then the newest follows. A
-/// program that must start without a server begins with [`Config::with_default`].
+/// program that must not wait for the value, or may find none, begins with [`Config::with_default`]; its
+/// [`SessionKeeper`] needs a server all the same to begin with.
 ///
 /// The validation is the caller's code and runs in a task of its own; when it panics, the value counts as bad.
 /// Dropping the configuration ends its watch in the background.

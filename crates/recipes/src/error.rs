@@ -5,7 +5,9 @@ use crate::Revoked;
 /// What recipes return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a recipe failed. Lost connections are not among these: recipes try again as long as the session lives.
+/// Why a recipe failed. Lost connections are not among these: recipes try again as long as the session lives. Only a
+/// request that ends one connection after the other, as one does that is longer than the server takes, is given up
+/// after the twentieth, as [`ConnectionLoss`](zookeeper_client::Error::ConnectionLoss).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The session is over ([`zookeeper_client::Error::SessionExpired`] and the like), or the servers refused a

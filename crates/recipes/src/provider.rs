@@ -59,6 +59,39 @@ impl Default for DownPolicy {
 }
 
 /// Chooses among the instances of a service.
+///
+/// **Guarantee.** [`ServiceProvider::pick`] gives one of the instances that its [`ServiceCache`] knows at this moment
+/// and that are enabled. What it counts and remembers is its own: other providers, of this process too, choose for
+/// themselves.
+///
+/// **Failure.** While there is no connection, and after its cache has failed, it chooses among those that were known
+/// last. One that is gone may be given until that is known: tell by [`Picked::failed`] that it did not work, and pick
+/// again.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use oxkeeper_recipes::{Balance, Discovery, ServiceInstance, SessionKeeper};
+///
+/// /// As much as it asks for in its payload.
+/// fn weight(instance: &ServiceInstance) -> u32 {
+///     instance.payload_as().ok().flatten().unwrap_or(1)
+/// }
+///
+/// let keeper = SessionKeeper::connect("127.0.0.1:2181").await?;
+/// let discovery = Discovery::new(&keeper, "/services")?;
+/// let provider = discovery.provider("search", Balance::Weighted(Arc::new(weight)))?;
+/// provider.ready().await?;
+/// while let Some(search) = provider.pick() {
+///     let address = (search.address.as_deref().unwrap_or("localhost"), search.port.unwrap_or(80));
+///     match tokio::net::TcpStream::connect(address).await {
+///         Ok(_connection) => break,
+///         Err(_) => search.failed(),
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct ServiceProvider {
     cache: ServiceCache,

@@ -151,6 +151,17 @@ def colours():
         terminal.end()
 
 
+def dumb():
+    """A terminal that knows no sequences, as those inside editors."""
+    terminal = Terminal(oxkeeper, "shell", "-server", server, TERM="dumb")
+    terminal.wait("state:SyncConnected")
+    terminal.keys("create /dumb", "Enter")
+    terminal.wait("Created /dumb")
+    terminal.keys("delete /dumb", "Enter", "C-d")
+    terminal.wait("ended with 0")
+    terminal.end()
+
+
 def live_view():
     terminal = Terminal(oxkeeper, "status", "-server", server, "--watch", "-interval", "0.2")
     terminal.wait("oxkeeper status, every 0.2 s", "standalone", "1 of 1 servers serve")
@@ -284,6 +295,7 @@ outage(first)
 end(first)
 first.end()
 colours()
+dumb()
 live_view()
 ensemble()
 java_ensemble()

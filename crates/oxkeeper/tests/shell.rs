@@ -758,6 +758,32 @@ fn a_watched_path_is_watched_on_when_the_leader_dies() {
 }
 
 #[test]
+fn an_import_reads_a_named_pipe_once() {
+    let server = Server::start().expect("a server starts");
+    let at = &server.connect_string();
+    done(at, &["create", "/a", "x"]);
+    let exported = done(at, &["export", "-", "/a"]);
+    let mut import = program("shell", at, &["import", "/dev/stdin", "/b"]);
+    let mut import = import
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = import.stdin.take().expect("stdin is piped");
+    stdin.write_all(exported.as_bytes()).expect("a pipe holds it");
+    drop(stdin);
+    let Output { stdout, stderr, .. } = import.wait_with_output().expect("it is our child");
+    let told = String::from_utf8_lossy(&stdout);
+    assert_eq!(
+        told,
+        "imported 1 znodes to /b\n",
+        "{}",
+        String::from_utf8_lossy(&stderr)
+    );
+}
+
+#[test]
 fn deleteall_does_not_mind_what_somebody_else_deletes() {
     let server = Server::start().expect("a server starts");
     let mut client = Client::connect(server.address(), 30_000).expect("it connects");

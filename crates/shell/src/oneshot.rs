@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::failure::{EXIT_INTERRUPTED, EXIT_INVALID, Failure, Outcome};
-use crate::output::Output;
+use crate::output::{Output, is_dumb_terminal};
 use crate::run::Shell;
 use crate::runtime::{runtime, unless_interrupted};
 use crate::session::{ConnectOptions, Events};
@@ -123,7 +123,11 @@ pub fn shell(arguments: &[String]) -> ExitCode {
     };
     let code = if !invocation.command.is_empty() {
         one_command(&runtime, &invocation, output)
-    } else if io::stdin().is_terminal() && io::stdout().is_terminal() && !invocation.json {
+    } else if io::stdin().is_terminal()
+        && io::stdout().is_terminal()
+        && !invocation.json
+        && !is_dumb_terminal()
+    {
         crate::interactive::run(&runtime, &invocation.servers, invocation.options(false), output)
     } else {
         lines(&runtime, &invocation, output)

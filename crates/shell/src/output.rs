@@ -29,9 +29,8 @@ pub(crate) struct Output {
 impl Output {
     /// For this process: colours on terminals, unless NO_COLOR is set (<https://no-color.org>).
     pub(crate) fn new(json: bool) -> Output {
-        let wanted = !json
-            && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-            && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+        let wanted =
+            !json && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && !is_dumb_terminal();
         Output {
             json,
             colours: wanted && io::stdout().is_terminal(),
@@ -96,6 +95,12 @@ impl Output {
         // Whoever closed stderr does not want to know.
         let _ = line(&mut io::stderr(), text);
     }
+}
+
+/// Whether a terminal is of a type that knows no sequences at all, as those inside editors are: lines come and go. The
+/// types are those on which the line editor does not work.
+pub(crate) fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb" || term == "cons25" || term == "emacs")
 }
 
 /// Writes a line with one call, so that an event that is printed meanwhile comes before or behind it.

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
-use crate::output::{Output, unfinished_line};
+use crate::output::{Output, is_dumb_terminal, unfinished_line};
 
 /// How often the line is written anew.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -21,7 +21,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(output: Output, what: &'static str, total: Option<u64>) -> Progress {
-        let shown = !output.json && io::stderr().is_terminal();
+        let shown = !output.json && io::stderr().is_terminal() && !is_dumb_terminal();
         Progress {
             what,
             total,

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::failure::{EXIT_FAILED, EXIT_INVALID, Failure};
-use crate::output::Output;
+use crate::output::{Output, is_dumb_terminal};
 use crate::runtime::runtime;
 use crate::text::{escape, json_line};
 
@@ -158,7 +158,7 @@ async fn once(given: &Invocation, output: Output) -> io::Result<bool> {
 
 /// Shows the servers again and again, in place on a terminal; its main screen comes back at the end.
 async fn watch(given: &Invocation, output: Output) -> io::Result<bool> {
-    let in_place = !output.json && io::stdout().is_terminal();
+    let in_place = !output.json && io::stdout().is_terminal() && !is_dumb_terminal();
     if in_place {
         // The other screen, without a cursor.
         write!(io::stdout(), "\x1b[?1049h\x1b[?25l")?;

@@ -4,7 +4,7 @@
 //! path below the root, data and ACL, each behind its parent, and an end with their number.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -547,7 +547,7 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
-/// Makes a subtree out of a file. A file is checked as a whole first; stdin cannot be.
+/// Makes a subtree out of a file. A file is checked as a whole first; stdin and pipes cannot be.
 pub(crate) async fn import(
     client: &Client,
     output: Output,
@@ -559,12 +559,15 @@ pub(crate) async fn import(
     let (input, size): (Box<dyn BufRead + Send>, Option<u64>) = if file == "-" {
         (Box::new(BufReader::new(io::stdin())), None)
     } else {
-        let open = || File::open(Path::new(file)).map_err(failure);
-        let mut reader = Reader::new(BufReader::new(open()?))?;
-        while let Line::Znode(_) = reader.next()? {}
-        let opened = open()?;
-        let size = opened.metadata().map_err(failure)?.len();
-        (Box::new(BufReader::new(opened)), Some(size))
+        let mut opened = File::open(Path::new(file)).map_err(failure)?;
+        let found = opened.metadata().map_err(failure)?;
+        if found.is_file() {
+            let mut reader = Reader::new(BufReader::new(&opened))?;
+            while let Line::Znode(_) = reader.next()? {}
+            opened.rewind().map_err(failure)?;
+        }
+        let size = found.is_file().then_some(found.len());
+        (Box::new(BufReader::new(opened)), size)
     };
     let mut reader = Reader::new(input)?;
     let mut target = Target {

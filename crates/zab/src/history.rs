@@ -153,18 +153,13 @@ impl History {
     }
 
     /// How a learner whose history ends at `peer` is synchronised to our history through `committed`, by the leader of
-    /// epoch `led`, who had followed or led epoch `before` last.
-    pub(crate) fn plan(
-        &self,
-        peer: Zxid,
-        committed: Zxid,
-        (before, led): (u32, u32),
-        settings: &Settings,
-    ) -> SyncPlan {
+    /// epoch `led`.
+    pub(crate) fn plan(&self, peer: Zxid, committed: Zxid, led: u32, settings: &Settings) -> SyncPlan {
         // (e, 0) ends a history that was taken over from the leader of e before its first txn. Whatever we have before
-        // (e, 1) is then the same, as is all that we had when we took over the history of that leader ourselves. Of
-        // any other epoch nothing is known: its leader may have been given up before a quorum had its history, and
-        // then that history may have what nobody committed.
+        // (e, 1) is then the same. Of an epoch without txns here nothing is known: its leader may have been given up
+        // before a quorum had its history, and then that history may have what nobody committed. That we took it over
+        // ourselves, as our current epoch says, is no proof either: we may have been told to forget it since, which is
+        // durable before the epoch is.
         let of_new_epoch = peer.counter() == 0;
         if peer == committed {
             return SyncPlan::Diff;
@@ -174,8 +169,8 @@ impl History {
             return SyncPlan::Snap;
         }
         if peer > committed {
-            return if of_new_epoch && [before, led].contains(&peer.epoch()) {
-                // We have taken over the same history, and nothing of that epoch came after it.
+            return if of_new_epoch && peer.epoch() == led {
+                // It is the history that we began with, and we have proposed nothing since.
                 SyncPlan::Diff
             } else if of_new_epoch {
                 SyncPlan::Snap
@@ -198,7 +193,7 @@ impl History {
         if of_new_epoch {
             let next = self.entries.get(above);
             let goes_on = next.is_some_and(|next| next.zxid.epoch() == peer.epoch());
-            return match goes_on || [before, led].contains(&peer.epoch()) {
+            return match goes_on {
                 true => SyncPlan::Diff,
                 false => SyncPlan::Snap,
             };
@@ -245,7 +240,7 @@ mod tests {
 
     fn plan(history: &History, epoch: u32, counter: u32) -> SyncPlan {
         let settings = Settings::new(ServerId(1), QuorumVerifier::majority([ServerId(1)], []));
-        history.plan(Zxid::new(epoch, counter), history.last(), (6, 7), &settings)
+        history.plan(Zxid::new(epoch, counter), history.last(), 7, &settings)
     }
 
     #[test]
@@ -298,15 +293,19 @@ mod tests {
     #[test]
     fn a_history_that_ends_with_the_beginning_of_an_epoch_we_know_is_ours() {
         let ours = history(Zxid::new(1, 7), &[(1, 8), (4, 1)]);
-        assert_eq!(plan(&ours, 6, 0), SyncPlan::Diff, "we came from that epoch too");
-        let led = history(Zxid::new(1, 7), &[(1, 8), (7, 1)]);
-        assert_eq!(plan(&led, 6, 0), SyncPlan::Diff, "before our first txn, too");
+        assert_eq!(
+            plan(&ours, 6, 0),
+            SyncPlan::Snap,
+            "we may have followed it and forgotten it"
+        );
         assert_eq!(plan(&ours, 7, 0), SyncPlan::Diff, "it came from us");
         assert_eq!(
             plan(&ours, 7, 3),
             SyncPlan::Trunc(Zxid::new(4, 1)),
             "our own proposals"
         );
+        let led = history(Zxid::new(1, 7), &[(1, 8), (7, 1)]);
+        assert_eq!(plan(&led, 7, 0), SyncPlan::Diff, "before our first txn");
     }
 
     #[test]
@@ -321,10 +320,7 @@ mod tests {
     fn a_learner_without_data_gets_everything() {
         let settings = Settings::new(ServerId(1), QuorumVerifier::majority([ServerId(1)], []));
         for ours in [history(Zxid::ZERO, &[]), history(Zxid::ZERO, &[(1, 1)])] {
-            assert_eq!(
-                ours.plan(Zxid(-1), ours.last(), (6, 7), &settings),
-                SyncPlan::Snap
-            );
+            assert_eq!(ours.plan(Zxid(-1), ours.last(), 7, &settings), SyncPlan::Snap);
         }
     }
 

@@ -400,8 +400,7 @@ impl Leader {
             }
         }
         let history = context.history();
-        let epochs = (self.freshness.0, self.epoch);
-        match history.plan(peer, self.committed, epochs, &context.settings) {
+        match history.plan(peer, self.committed, self.epoch, &context.settings) {
             SyncPlan::Diff => {
                 let method = Message::Diff(self.committed);
                 self.send_history(link, peer, method, Vec::new(), peer, context);

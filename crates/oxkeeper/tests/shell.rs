@@ -251,12 +251,20 @@ fn a_dead_server_is_told_of_at_once_unless_one_waits() {
         begun.elapsed() < Duration::from_secs(10),
         "it does not wait for the session timeout"
     );
+    assert!(!said.contains("`connect`"), "it is one command: {said}");
+    let mut shell = Session::start(at, &["-timeout", "3000"]);
+    shell.type_line("ls /");
+    shell.wait_for("asks each; `connect` begins anew");
     let mut waiting = program("shell", at, &["-waitforconnection", "ls", "/"])
         .stdout(Stdio::null())
         .spawn()
         .expect("the program starts");
     server.restart().expect("it starts again");
     assert!(waiting.wait().expect("it is our child").success());
+    shell.type_line("connect");
+    shell.type_line("ls /");
+    shell.wait_for("[zookeeper]");
+    assert_eq!(shell.end(), Some(0));
 }
 
 #[test]

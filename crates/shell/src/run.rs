@@ -140,7 +140,14 @@ impl Shell {
                 Err(Failure::of(&Error::SessionExpired, "this session"))
             }
             Ok(Connection::Open(session)) => Ok(session.clone()),
-            Ok(Connection::Failed(failure)) => Err(failure.clone()),
+            Ok(Connection::Failed(failure)) => Err(match &failure.hint {
+                // One command is not followed by another.
+                Some(hint) if !self.has_stdin => {
+                    let hint = format!("{hint}; `connect` begins anew");
+                    failure.clone().hint(hint)
+                }
+                _ => failure.clone(),
+            }),
             _ => Err(Failure::not_connected()),
         }
     }

@@ -27,6 +27,22 @@ enum Wanted {
     End,
 }
 
+/// What was asked for last.
+#[derive(Clone, Debug)]
+struct Order {
+    wanted: Wanted,
+    /// How often something else was asked for.
+    number: u64,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+struct Told {
+    placement: Placement,
+    /// The number of the order that this is the answer to.
+    number: u64,
+}
+
 /// What becomes of a [`PersistentNode`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -71,8 +87,8 @@ pub enum Placement {
 #[derive(Debug)]
 pub struct PersistentNode {
     path: String,
-    wanted: Arc<watch::Sender<Wanted>>,
-    placement: watch::Receiver<Placement>,
+    order: Arc<watch::Sender<Order>>,
+    told: watch::Receiver<Told>,
     task: Option<JoinHandle<Result<()>>>,
 }
 
@@ -100,20 +116,24 @@ impl PersistentNode {
 
     fn start(keeper: &SessionKeeper, path: &str, wanted: Wanted, takes_over: bool) -> Result<PersistentNode> {
         check_path(path)?;
-        let (wanted, wanting) = watch::channel(wanted);
-        let (placing, placement) = watch::channel(Placement::Absent);
+        let (order, ordered) = watch::channel(Order { wanted, number: 0 });
+        let (teller, told) = watch::channel(Told {
+            placement: Placement::Absent,
+            number: 0,
+        });
         let placer = Placer {
             keeper: keeper.clone(),
             path: path.to_owned(),
             takes_over,
             own: VecDeque::new(),
-            wanting,
-            placing,
+            number: 0,
+            ordered,
+            teller,
         };
         Ok(PersistentNode {
             path: path.to_owned(),
-            wanted: Arc::new(wanted),
-            placement,
+            order: Arc::new(order),
+            told,
             task: Some(keeper.session().spawn(placer.run())),
         })
     }
@@ -125,46 +145,52 @@ impl PersistentNode {
 
     /// What became of it, as far as this process knows.
     pub fn placement(&self) -> Placement {
-        self.placement.borrow().clone()
+        self.told.borrow().placement.clone()
     }
 
-    /// Waits until the znode is there with its data, and gives its Stat.
+    /// Waits until the znode is there with the data that it was given last, and gives its Stat.
     ///
     /// # Errors
     /// When the server refuses it. (It is tried again all the same.)
     pub async fn placed(&self) -> Result<Stat> {
-        let mut placement = self.placement.clone();
-        let settled =
-            |placement: &Placement| !matches!(placement, Placement::Absent | Placement::Occupied(_));
-        match placement.wait_for(settled).await.as_deref() {
-            Ok(Placement::Placed(stat)) => Ok(*stat),
-            Ok(Placement::Refused(error)) => Err(error.clone()),
+        let number = self.order.borrow().number;
+        let is_settled = |told: &Told| {
+            told.number >= number && !matches!(told.placement, Placement::Absent | Placement::Occupied(_))
+        };
+        match self.told.clone().wait_for(is_settled).await.as_deref() {
+            Ok(Told {
+                placement: Placement::Placed(stat),
+                ..
+            }) => Ok(*stat),
+            Ok(Told {
+                placement: Placement::Refused(error),
+                ..
+            }) => Err(error.clone()),
             _ => Err(ClientError::ClientClosed.into()),
         }
     }
 
     /// Waits until the placement is another one than `than`, and gives it.
     pub async fn placement_other_than(&self, than: &Placement) -> Placement {
-        let mut placement = self.placement.clone();
-        match placement.wait_for(|placement| placement != than).await {
-            Ok(placement) => placement.clone(),
+        match self.told.clone().wait_for(|told| told.placement != *than).await {
+            Ok(told) => told.placement.clone(),
             Err(_) => Placement::Closed,
         }
     }
 
     /// Gives the znode other data, and puts it back when it was withdrawn. Only the last of quick calls may be seen.
     pub fn set_data(&self, data: impl Into<Vec<u8>>) {
-        want(&self.wanted, Wanted::Data(data.into()));
+        want(&self.order, Wanted::Data(data.into()));
     }
 
     /// Takes the znode away until [`PersistentNode::set_data`].
     pub fn withdraw(&self) {
-        want(&self.wanted, Wanted::Nothing);
+        want(&self.order, Wanted::Nothing);
     }
 
     /// For tasks.
     pub(crate) fn setter(&self) -> Setter {
-        Setter(Arc::clone(&self.wanted))
+        Setter(Arc::clone(&self.order))
     }
 
     /// Deletes the znode, and waits until it is gone or its session is. When this future is dropped, that goes on.
@@ -172,7 +198,7 @@ impl PersistentNode {
     /// # Errors
     /// When the server refuses the deletion.
     pub async fn close(mut self) -> Result<()> {
-        want(&self.wanted, Wanted::End);
+        want(&self.order, Wanted::End);
         match self.task.take() {
             // It fails to be joined when the runtime ends.
             Some(task) => task
@@ -185,13 +211,13 @@ impl PersistentNode {
 
 impl Drop for PersistentNode {
     fn drop(&mut self) {
-        want(&self.wanted, Wanted::End);
+        want(&self.order, Wanted::End);
     }
 }
 
 /// Sets the data of a [`PersistentNode`]. After its end it does nothing.
 #[derive(Debug)]
-pub(crate) struct Setter(Arc<watch::Sender<Wanted>>);
+pub(crate) struct Setter(Arc<watch::Sender<Order>>);
 
 impl Setter {
     /// `None` withdraws it.
@@ -200,11 +226,12 @@ impl Setter {
     }
 }
 
-fn want(wanted: &watch::Sender<Wanted>, new: Wanted) {
-    wanted.send_if_modified(|wanted| {
-        let is_news = *wanted != new && *wanted != Wanted::End;
+fn want(order: &watch::Sender<Order>, new: Wanted) {
+    order.send_if_modified(|order| {
+        let is_news = order.wanted != new && order.wanted != Wanted::End;
         if is_news {
-            *wanted = new;
+            order.wanted = new;
+            order.number += 1;
         }
         is_news
     });
@@ -217,25 +244,32 @@ struct Placer {
     takes_over: bool,
     /// Our earlier sessions, newest last.
     own: VecDeque<SessionId>,
-    wanting: watch::Receiver<Wanted>,
-    placing: watch::Sender<Placement>,
+    ordered: watch::Receiver<Order>,
+    /// The number of the order that is followed.
+    number: u64,
+    teller: watch::Sender<Told>,
 }
 
 impl Placer {
+    fn tell(&self, placement: Placement) {
+        let number = self.number;
+        self.teller.send_replace(Told { placement, number });
+    }
+
     async fn run(mut self) -> Result<()> {
         let ended = loop {
             let session = tokio::select! {
                 biased;
                 session = self.keeper.live_session() => session,
                 // Without a session there is no znode.
-                Ok(_) = self.wanting.wait_for(|wanted| *wanted == Wanted::End) => break Ok(()),
+                Ok(_) = self.ordered.wait_for(|order| order.wanted == Wanted::End) => break Ok(()),
             };
             let kept = self.keep(&session).await;
-            let is_end = *self.wanting.borrow() == Wanted::End;
+            let is_end = self.ordered.borrow().wanted == Wanted::End;
             match kept {
                 Ok(()) => break Ok(()),
                 Err(error) if error.is_session_over() => {
-                    self.placing.send_replace(Placement::Absent);
+                    self.tell(Placement::Absent);
                     self.own.push_back(session.id());
                     if self.own.len() > OWN_SESSIONS_MAX {
                         self.own.pop_front();
@@ -252,15 +286,15 @@ impl Placer {
                 },
                 Err(error) => {
                     tracing::warn!(path = self.path, %error, "a znode was refused");
-                    self.placing.send_replace(Placement::Refused(error));
+                    self.tell(Placement::Refused(error));
                     tokio::select! {
                         () = tokio::time::sleep(REFUSED_PAUSE) => {}
-                        _ = self.wanting.changed() => {}
+                        _ = self.ordered.changed() => {}
                     }
                 }
             }
         };
-        self.placing.send_replace(Placement::Closed);
+        self.tell(Placement::Closed);
         ended
     }
 
@@ -271,15 +305,16 @@ impl Placer {
         // Once in a session, so that two who take over from each other do not go on for ever.
         let mut takes_over = self.takes_over;
         loop {
-            let wanted = self.wanting.borrow_and_update().clone();
+            let Order { wanted, number } = self.ordered.borrow_and_update().clone();
+            self.number = number;
             let Wanted::Data(data) = &wanted else {
                 remove_own(session, path).await?;
                 if wanted == Wanted::End {
                     return Ok(());
                 }
-                self.placing.send_replace(Placement::Absent);
+                self.tell(Placement::Absent);
                 // Its sender tells the end before it goes.
-                let _ = self.wanting.changed().await;
+                let _ = self.ordered.changed().await;
                 continue;
             };
             let (found, stat, watcher) = match retry(|| client.get_and_watch_data(path)).await {
@@ -293,7 +328,7 @@ impl Placer {
             let owner = SessionId(stat.ephemeral_owner);
             if owner == session.id() && found == *data {
                 takes_over = false;
-                self.placing.send_replace(Placement::Placed(stat));
+                self.tell(Placement::Placed(stat));
             } else if owner == session.id() {
                 match retry(|| client.set_data(path, data, None)).await {
                     Ok(_) | Err(ClientError::NoNode) => continue,
@@ -305,11 +340,11 @@ impl Placer {
                     Err(error) => return Err(error.into()),
                 }
             } else {
-                self.placing.send_replace(Placement::Occupied(stat));
+                self.tell(Placement::Occupied(stat));
             }
             tokio::select! {
                 _ = watcher.changed() => {}
-                _ = self.wanting.changed() => {}
+                _ = self.ordered.changed() => {}
             }
         }
     }

@@ -262,6 +262,27 @@ async fn members_of_a_group_know_one_another_and_come_back_with_new_sessions() {
     assert!(GroupMember::join(&one, "/group", "a/b", "").is_err());
 }
 
+#[tokio::test]
+async fn who_waits_for_a_persistent_node_waits_for_the_data_it_was_given_last() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.address());
+    let keeper = keeper(proxy.address()).await;
+    let writer = server.session().await;
+    let node = PersistentNode::new(&keeper, "/node", "a").unwrap();
+    within("it is placed", node.placed()).await.unwrap();
+    proxy.stall();
+    node.set_data("b");
+    let short = Duration::from_millis(50);
+    assert!(tokio::time::timeout(short, node.placed()).await.is_err());
+    proxy.heal();
+    let stat = within("it is placed", node.placed()).await.unwrap();
+    let (data, found) = writer.client().get_data("/node").await.unwrap();
+    assert_eq!((data.as_slice(), found), (&b"b"[..], stat));
+    // What is there already is placed at once.
+    node.set_data("b");
+    within("it is placed", node.placed()).await.unwrap();
+}
+
 /// The server closes the connection instead of an answer, each time.
 #[tokio::test]
 async fn a_persistent_node_that_the_server_does_not_take_is_refused_and_closes() {
@@ -273,10 +294,7 @@ async fn a_persistent_node_that_the_server_does_not_take_is_refused_and_closes()
     let refused = within("it is given up", node.placed()).await;
     assert_eq!(refused, Err(Error::Client(ClientError::ConnectionLoss)));
     node.set_data("short");
-    eventually("it is placed", async || {
-        matches!(node.placement(), Placement::Placed(_))
-    })
-    .await;
+    within("it is placed", node.placed()).await.unwrap();
 
     // While it tries to write what is refused, the znode from before is there.
     node.set_data(long);

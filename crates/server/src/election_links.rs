@@ -430,7 +430,7 @@ fn set_options(stream: &TcpStream, keep_alive: bool) -> io::Result<()> {
 }
 
 /// Looks the name up, as it may have moved, and dials what it stands for.
-async fn dial_host(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
+pub(crate) async fn dial_host(host: String, port: u16, limit: Duration) -> io::Result<TcpStream> {
     let too_long = |_| io::Error::from(io::ErrorKind::TimedOut);
     let mut found: Vec<SocketAddr> = timeout(limit, lookup_host((host, port)))
         .await

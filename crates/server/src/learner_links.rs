@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::{EnsembleConfig, Member};
+use crate::election_links::dial_host;
 use crate::link_tasks::{self, LinkContext};
 use crate::peer_link::PeerLink;
 use crate::ports::bind_port;
@@ -145,7 +146,7 @@ impl LearnerLinks {
         };
         let tasks = self.tasks.clone();
         let dialling = self.runtime.spawn(async move {
-            let dialled = match timeout(within, dial(addresses)).await {
+            let dialled = match timeout(within, dial(addresses, within)).await {
                 Ok(dialled) => dialled,
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
@@ -323,9 +324,16 @@ async fn bind(host: Option<&str>, port: u16) -> io::Result<TcpListener> {
     let Some(host) = host else {
         return Ok(bind_port(None, port, None)?.0);
     };
+    bind_first(tokio::net::lookup_host((host, port)).await?.collect())
+}
+
+/// Listens on the first of the addresses of a name that can be had: IPv4 before IPv6, for a Java server dials one alone,
+/// and chooses it so.
+fn bind_first(mut found: Vec<SocketAddr>) -> io::Result<TcpListener> {
+    found.sort_by_key(SocketAddr::is_ipv6);
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host, port)).await? {
-        match bind_port(Some(address.ip()), port, None) {
+    for address in found {
+        match bind_port(Some(address.ip()), address.port(), None) {
             Ok((listener, _)) => return Ok(listener),
             Err(error) => failure = error,
         }
@@ -355,12 +363,13 @@ fn accept(stream: TcpStream, peer: SocketAddr, tasks: &Tasks) {
     );
 }
 
-/// Dials all addresses, whose names are looked up anew, and takes the first connection.
-async fn dial(addresses: Vec<(String, u16)>) -> io::Result<(TcpStream, SocketAddr)> {
+/// Dials all addresses, whose names are looked up anew, and takes the first connection. None of the addresses of a name
+/// waits for another that does not answer.
+async fn dial(addresses: Vec<(String, u16)>, within: Duration) -> io::Result<(TcpStream, SocketAddr)> {
     let mut dialled = JoinSet::new();
     for (host, port) in addresses {
         dialled.spawn(async move {
-            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            let stream = dial_host(host, port, within).await?;
             stream.set_nodelay(true)?;
             let peer = stream.peer_addr()?;
             Ok::<_, io::Error>((stream, peer))

@@ -445,3 +445,13 @@ fn a_snapshot_that_breaks_off_leaves_nothing() {
         std::thread::yield_now();
     }
 }
+
+/// `localhost` is `::1` first on many machines, and a Java learner dials 127.0.0.1.
+#[test]
+fn of_a_name_with_addresses_of_both_families_the_one_of_ipv4_is_listened_on() {
+    let runtime = runtime();
+    let _entered = runtime.enter();
+    let found = ["[::1]:0", "127.0.0.1:0"].map(|address| address.parse().unwrap());
+    let listener = bind_first(found.to_vec()).unwrap();
+    assert!(listener.local_addr().unwrap().is_ipv4());
+}

@@ -36,6 +36,9 @@ use crate::{Action, Client, CloseReason, Delivery, Now, Replica, SessionTable, S
 /// Reads are not answered without a leader before it was looked for this long, or a tick if that is longer.
 const READ_ONLY_AFTER_MS_MIN: u64 = 2000;
 
+/// What a session takes in an answer to a PING: its id and its timeout.
+const TOUCH_BYTES: usize = 12;
+
 /// What a server is at the moment, as its clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -494,14 +497,26 @@ impl ServerCore {
     fn answer_ping(&mut self, now: Now, link: LinkId, zxid: Zxid) {
         let Some(member) = &mut self.member else { return };
         let since_ms = std::mem::replace(&mut member.touches_told_ms, now.monotonic_ms);
-        let mut touches = Vec::new();
-        let heard = self.sessions.take_touches(since_ms);
-        if self.guards(PlantedBug::TouchesNotTold) {
-            wire::encode_touches(&heard, &mut touches);
+        let mut heard = self.sessions.take_touches(since_ms);
+        if !self.guards(PlantedBug::TouchesNotTold) {
+            heard.clear();
         }
-        let message = Message::Pong(zxid, touches.into());
-        self.actions
-            .push_back(Action::Ensemble(zab::Action::Send { link, message }));
+        // When all clients of a large ensemble come back at once they are too many for one packet, of which a leader
+        // takes none of any length. An answer without sessions is one too.
+        let told_max = (self.shared.settings.limits.request_bytes_max / TOUCH_BYTES).max(1);
+        let mut left = &heard[..];
+        loop {
+            let (told, rest) = left.split_at(left.len().min(told_max));
+            let mut touches = Vec::new();
+            wire::encode_touches(told, &mut touches);
+            let message = Message::Pong(zxid, touches.into());
+            self.actions
+                .push_back(Action::Ensemble(zab::Action::Send { link, message }));
+            if rest.is_empty() {
+                return;
+            }
+            left = rest;
+        }
     }
 
     /// SYNC, or the answer to REVALIDATE. Other packets mean nothing to a learner, as to Java's.

@@ -138,6 +138,27 @@ fn a_session_lives_while_its_learner_hears_from_it_and_ends_when_it_does_not() {
     assert!(gone.ends_with(":-101"), "the ephemeral is left: {gone}");
 }
 
+/// A leader takes no packet longer than a request, and what is added to it.
+#[test]
+fn a_learner_tells_of_many_sessions_in_several_answers() {
+    let request_bytes_max = 60;
+    let mut world = World::with(3, 0, |settings| {
+        settings.limits.request_bytes_max = request_bytes_max;
+    });
+    world.packet_bytes_max = request_bytes_max;
+    let follower = world.follower(0);
+    let clients: Vec<usize> = (0..12).map(|_| world.connect(follower)).collect();
+    for n in 1..20 {
+        world.pass(100);
+        for client in &clients {
+            assert_eq!(world.call(*client, &get("/")), n.to_string());
+        }
+    }
+    for client in clients {
+        assert_eq!(world.closed(client), None);
+    }
+}
+
 #[test]
 fn a_session_ends_at_once_when_whoever_runs_the_leader_wants_that_and_a_learner_cannot() {
     let mut world = World::new(3, 0);

@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) seen: Zxid,
     /// What was reported of peers.
     pub(crate) reports: Vec<String>,
+    /// The most data of one packet of a learner.
+    pub(crate) packet_bytes_max: usize,
 }
 
 impl World {
@@ -132,6 +134,7 @@ impl World {
             next_id: 1,
             seen: Zxid::ZERO,
             reports: Vec::new(),
+            packet_bytes_max: 1 << 20,
         };
         world.settle();
         world
@@ -528,7 +531,11 @@ impl World {
         };
         let mut bytes = Vec::new();
         encode_message(message, &mut bytes);
-        let (packet, length) = QuorumPacket::decode(&bytes, 1 << 20).unwrap().unwrap();
+        let data_bytes_max = match sender {
+            Sender::Leader => 1 << 20,
+            Sender::Learner => self.packet_bytes_max,
+        };
+        let (packet, length) = QuorumPacket::decode(&bytes, data_bytes_max).unwrap().unwrap();
         assert_eq!(length, bytes.len());
         let decoded = decode_message(&packet, sender).unwrap().unwrap();
         assert_eq!(&decoded, message);

@@ -640,17 +640,18 @@ impl Learner {
             false => context.commit_configuration(next),
         };
         context.serve(self.epoch, self.leader);
-        let committed = self
-            .pending_committed
-            .checked_sub(1)
-            .and_then(|last| self.pending.get(last));
-        let committed = committed.map(|entry| entry.zxid);
-        for entry in std::mem::take(&mut self.pending) {
+        let mut changes: Vec<Change> = change.into_iter().collect();
+        for (at, entry) in std::mem::take(&mut self.pending).into_iter().enumerate() {
+            let zxid = entry.zxid;
             self.log(entry, context);
+            // Before the next is logged, which may propose a further configuration.
+            if at < self.pending_committed {
+                changes.extend(context.commit_through(zxid));
+            }
         }
-        let later = committed.and_then(|zxid| context.commit_through(zxid));
-        self.check_change(change, None, context)?;
-        self.check_change(later, None, context)
+        changes
+            .into_iter()
+            .try_for_each(|change| self.check_change(Some(change), None, context))
     }
 
     fn log(&self, entry: Entry, context: &mut Context) {

@@ -919,3 +919,41 @@ fn a_proposed_configuration_whose_txn_never_came_is_forgotten() {
         "the leader of epoch 2 told it: it may have been established by it"
     );
 }
+
+/// While it was synchronised, one reconfig was committed and the next one proposed.
+#[test]
+fn a_configuration_that_was_committed_before_uptodate_counts_although_another_is_proposed() {
+    let mut settings = settings(1, &[]);
+    settings.find_configuration = Some(|entry| {
+        (entry.zxid.counter() % 2 == 1).then(|| Configuration {
+            version: entry.zxid.0,
+            ..Configuration::new(QuorumVerifier::majority([1, 2, 3].map(ServerId), []))
+        })
+    });
+    let mut follower = Server::follower_with(settings, recovered(1, &[z(1, 1)], Zxid::ZERO), 2);
+    follower.hear(LINK, Message::Diff(z(1, 1)));
+    follower.hear(
+        LINK,
+        Message::NewLeader {
+            epoch: 2,
+            configuration: None,
+        },
+    );
+    follower.settle_disk();
+    for counter in 1..=4 {
+        follower.hear(LINK, Message::Proposal(entry(z(2, counter))));
+    }
+    let (zxid, leader) = (z(2, 1), ServerId(3));
+    follower.hear(LINK, Message::CommitAndActivate { zxid, leader });
+    follower.hear(LINK, Message::Commit(z(2, 2)));
+    let actions = follower.hear(LINK, Message::UpToDate);
+    assert_eq!(delivered(&actions), [z(2, 1), z(2, 2)]);
+    let version = |of: &Arc<Configuration>| Zxid(of.version);
+    assert_eq!(version(follower.zab.configuration()), z(2, 1));
+    assert_eq!(follower.zab.next_configuration().map(version), Some(z(2, 3)));
+    let saved = written(&actions);
+    let at = |wanted: &dyn Fn(&Write) -> bool| saved.iter().position(wanted);
+    let committed = at(&|write| matches!(write, Write::Configuration(of) if version(of) == z(2, 1)));
+    let proposed = at(&|write| matches!(write, Write::NextConfiguration(Some(of)) if version(of) == z(2, 3)));
+    assert!(committed.is_some() && committed < proposed, "{saved:?}");
+}

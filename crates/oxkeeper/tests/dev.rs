@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use oxkeeper_testkit::{Client, CreateMode};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long anything may take on a busy machine before a test gives up.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -274,6 +275,9 @@ fn a_program_that_ends_takes_its_servers_with_it() {
 
 #[test]
 fn a_terminal_that_is_closed_ends_the_servers_unless_that_is_ignored() {
+    // Who runs the tests by nohup ignores the signal, as would the child. What is handled here is not ignored there.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _handled = runtime.block_on(async { signal(SignalKind::hangup()) }).unwrap();
     let mut dev = Dev::start(&["--servers", "1", "--port", "0"], Stdio::null());
     dev.wait_for("server 1 serves");
     dev.signal("HUP");

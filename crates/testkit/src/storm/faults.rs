@@ -284,7 +284,9 @@ impl Patient {
 /// time, and sometimes a learner that lacks little gets a snapshot all the same.
 pub(super) fn vary(options: &mut ServerOptions, rng: &mut fastrand::Rng) {
     options.replace("snapCount", rng.u32(100..=2_000));
-    options.replace("preAllocSize", rng.u32(16..=256));
+    // The limit is for the size with padding: were that larger, each commit would begin a file, and the small disk be
+    // full in seconds.
+    options.replace("preAllocSize", rng.u32(16..=80));
     options.replace("txnLogSizeLimitInKb", if rng.bool() { "-1" } else { "100" });
     options.replace(
         "snapshotSizeFactor",

@@ -44,7 +44,8 @@ impl SessionHandle {
 ///
 /// Should the clock have gone back since ids among `known` were given, it comes after these, and not close: the next ones
 /// may have been of sessions that have ended, and who held one, and comes back with its password, must not get another's.
-/// How far is told by the history, which is another one each time: between a minute and 4.7 hours of the clock.
+/// How far is told by where the history ends, which each session moves but a local one: between a minute and 4.7 hours of the
+/// clock. Two lives can still meet, which is as unlikely as two of some 16 million places being one.
 pub(crate) fn first_session_id(
     server: ServerId,
     clock_ms: i64,
